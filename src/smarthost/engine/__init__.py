@@ -1,0 +1,1 @@
+"""The engine: takes mail in and delivers it. asyncio on uvloop, no Django."""

@@ -1,0 +1,174 @@
+"""From an admitted submission to a message that the spool can keep.
+
+Every door (SMTP, HTTP, command line, drop folder) ends here, so that the same mail becomes the same row
+whichever way it came. Pure: no I/O and no clock; the caller brings the id, the time and our Received field.
+
+    content, facts = examine(raw, directory.limits)
+    decision = admit(directory, usage, now, submission)
+    message = prepare(decision, submission, facts, id=…, now=…, door=…, trace=…, content=content)
+
+A message is one row with one delivery for each recipient, whatever their upstreams. If policy refuses any
+recipient there is no message: `prepare` raises `Refused`, whose text names every refused address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from smarthost.errors import Refused, TooLarge
+from smarthost.mail import HeaderFacts, normalise_newlines, read_headers
+from smarthost.routing import Admitted, Decision, Limits, Refusal, Submission
+from smarthost.spool._types import (
+    Charge,
+    Door,
+    Flag,
+    Idempotency,
+    NewDelivery,
+    NewMessage,
+    Priority,
+    State,
+)
+
+_json = msgspec.json.Encoder().encode
+
+LIFETIME_US = 7 * 24 * 3600 * 1_000_000
+"""How long a message tries: at least 4 to 5 days (RFC 5321 4.5.4.1); seven here."""
+
+MAX_KEY = 255
+"""Longest idempotency key in characters."""
+
+
+def examine(raw: bytes, limits: Limits) -> tuple[bytes, HeaderFacts]:
+    """Make submitted bytes into content (CRLF line ends) and read its header section.
+
+    Raises TooLarge over `limits.max_size`; HeaderError and LoopError as `read_headers` does.
+    """
+    if len(raw) > limits.max_size:
+        raise too_large(limits)
+    content = normalise_newlines(raw)
+    return content, read_headers(content, max_header=limits.max_header, max_hops=limits.max_hops)
+
+
+def too_large(limits: Limits) -> TooLarge:
+    """The one text for a message over the size limit."""
+    return TooLarge(f"The message is larger than the {limits.max_size} bytes that are accepted here")
+
+
+def fingerprint(sender: str, recipients: Iterable[str], content: bytes) -> bytes:
+    """SHA-256 of what was asked for, to tell a repeated request from another one under the same key.
+
+    `content` is the content as accepted (without our trace), or the SHA-256 of it where it was streamed, or
+    any other canonical form of a request (HTTP: the request's JSON, since built mail has a new date each time).
+    """
+    envelope = "\n".join((sender, *sorted(recipients), "")).encode()
+    return hashlib.sha256(envelope + hashlib.sha256(content).digest()).digest()
+
+
+def refused(refusals: Iterable[Refusal]) -> Refused:
+    """One error for all refused recipients; the reply code is the first one's."""
+    entries = list(refusals)
+    text = "; ".join(dict.fromkeys(_sentence(entry) for entry in entries))
+    first = entries[0]
+    return Refused(text, code=first.code, enhanced=first.enhanced, slug=first.slug)
+
+
+def _sentence(entry: Refusal) -> str:
+    return (
+        entry.text
+        if entry.recipient is None or str(entry.recipient) in entry.text
+        else (f"{entry.recipient}: {entry.text}")
+    )
+
+
+def prepare(
+    decision: Decision,
+    submission: Submission,
+    facts: HeaderFacts,
+    *,
+    id: str,  # noqa: A002 - the field's name
+    now: int,
+    door: Door,
+    trace: bytes,
+    content: bytes | None,
+    size: int | None = None,
+    chunks: int = 1,
+    priority: Priority = Priority.NORMAL,
+    send_at: int | None = None,
+    key: str = "",
+    fingerprint: bytes = b"",
+    notify: Mapping[str, str] | None = None,
+    dsn_ret: str | None = None,
+    dsn_envid: str | None = None,
+    charges: tuple[Charge, ...] = (),
+    flags: Flag = Flag.NONE,
+) -> NewMessage:
+    """Make the message. Raises Refused when the decision refuses anybody.
+
+    now, send_at  microseconds since the epoch.  content None: `size` bytes were streamed in `chunks` chunks.
+    key           idempotency key, "" for none; then `fingerprint` is needed too.
+    notify        canonical recipient → "NOTIFY=…;ORCPT=…" (RFC 3461).
+    flags         further flags (ONE_TIME_LINK); those of the content are found here.
+    """
+    if refusals := decision.refusals:
+        raise refused(refusals)
+    return NewMessage(
+        id=id,
+        created_at=now,
+        principal=submission.principal.id,
+        principal_name=submission.principal.name,
+        door=door,
+        sender=str(submission.sender) if submission.sender else "",
+        deliveries=_deliveries(decision, notify),
+        size=len(content) if content is not None else size or 0,
+        header_size=facts.header_size,
+        trace=trace,
+        expires_at=max(now, send_at or 0) + LIFETIME_US,
+        content=content,
+        chunks=chunks,
+        header_from=str(facts.header_from) if facts.header_from else "",
+        subject=facts.subject,
+        message_id=facts.message_id,
+        flags=flags | _flags(submission, facts),
+        priority=priority,
+        send_at=send_at,
+        dsn_ret=dsn_ret,
+        dsn_envid=dsn_envid,
+        idempotency=Idempotency(key, fingerprint) if key else None,
+        charges=charges,
+    )
+
+
+def _deliveries(decision: Decision, notify: Mapping[str, str] | None) -> tuple[NewDelivery, ...]:
+    """One a recipient, in the order asked; a recipient named twice gets one copy (the first one's entry)."""
+    found: dict[str, NewDelivery] = {}
+    for entry in decision.recipients:
+        recipient = str(entry.recipient)
+        if recipient in found or not isinstance(entry, Admitted):
+            continue
+        found[recipient] = NewDelivery(
+            recipient,
+            "" if entry.captured else entry.upstream,
+            State.CAPTURED if entry.captured else State.QUEUED,
+            None if entry.edits is None else _json(entry.edits).decode(),
+            notify.get(recipient) if notify else None,
+        )
+    return tuple(found.values())
+
+
+def _flags(submission: Submission, facts: HeaderFacts) -> Flag:
+    """What the content is, found once so that sending needs no second look."""
+    found = 0
+    if not facts.has_date:
+        found |= Flag.ADD_DATE.value
+    if not facts.has_message_id:
+        found |= Flag.ADD_MESSAGE_ID.value
+    if facts.hidden:
+        found |= Flag.STRIP_HIDDEN.value
+    if facts.header_from is None:
+        found |= Flag.ADD_FROM.value
+    if facts.automatic or submission.sender is None:
+        found |= Flag.AUTOMATIC.value
+    return Flag(found)
