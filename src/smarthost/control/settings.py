@@ -45,20 +45,47 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "smarthost.control.urls"
 WSGI_APPLICATION = "smarthost.control.wsgi.application"
 
+# One folder a capability. Adding one is its folder and its line here.
 CAPABILITIES = [
     "smarthost.control.accounts",
+    "smarthost.control.upstreams",
+    "smarthost.control.applications",
+    "smarthost.control.directory",
     "smarthost.control.messages",
 ]
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
+    "smarthost.control.pages",
     *CAPABILITIES,
 ]
 AUTH_USER_MODEL = "accounts.User"
 MIDDLEWARE = [
-    "django.middleware.security.SecurityMiddleware",
+    "smarthost.control.security.SecurityHeaders",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
 ]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+    }
+]
+
+_SECURE = PROCESS.public_url.startswith("https://")
+SESSION_COOKIE_NAME = "smarthost_session"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _SECURE
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+CSRF_TRUSTED_ORIGINS = [PROCESS.public_url]
+APPEND_SLASH = False
+USE_X_FORWARDED_HOST = False
+
+# The accept path reads the body itself, to the message limit; Django's own form parsing stays small.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
+LOGGING_CONFIG = None  # the process that serves decides; one line a request error, on standard error

@@ -1,0 +1,1 @@
+"""Programs that send: their credential, or the networks and Unix users that stand for one."""

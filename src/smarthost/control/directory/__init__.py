@@ -1,0 +1,1 @@
+"""Compiles what `admit` reads, in the transaction of every change."""

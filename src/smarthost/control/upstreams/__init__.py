@@ -1,0 +1,1 @@
+"""SMTP servers that carry mail, as an administrator sets them."""

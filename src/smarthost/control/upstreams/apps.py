@@ -1,0 +1,8 @@
+"""The capability's place in Django."""
+
+from django.apps import AppConfig
+
+
+class UpstreamsConfig(AppConfig):
+    name = "smarthost.control.upstreams"
+    label = "upstreams"
