@@ -138,7 +138,10 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """What a door asks for. header_from is None where the content has no From. size is None while unknown."""
+    """What a door asks for. header_from is None where the content has no From. size is None while unknown.
+
+    smtputf8  whether the door takes internationalised addresses for this message (RFC 6531: MAIL said so).
+    """
 
     principal: Principal
     door: str
@@ -147,6 +150,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     header_from: Address | None = None
     header_known: bool = True  # False at RCPT time: the content has not been seen yet
     size: int | None = None
+    smtputf8: bool = True
 
 
 class Edits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -159,7 +163,7 @@ class Edits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
-    """This recipient goes, through `upstream` ("" when captured). `why` names the deciding rule, for people."""
+    """This recipient goes, through `upstream` ("" when captured). `why` names the rule, for people."""
 
     recipient: Address
     upstream: str

@@ -1,9 +1,10 @@
 """The key file: made once, private, whole or not there.
 
-Its text is a comment and one line a key, `ID BASE64URL`, newest first. It is written beside its place, synced,
-and *linked* into place: of several processes that start at once exactly one link succeeds, the others read that
-one's key, and nobody ever sees half a file. It is made anew only where there is none; whoever knows that sealed
-secrets exist calls `load_key`, which never makes one, for a fresh key would hide that the old one is lost.
+Its text is a comment and one line a key, `ID BASE64URL`, newest first. It is written beside its place,
+synced, and *linked* into place: of several processes that start at once exactly one link succeeds, the others
+read that one's key, and nobody ever sees half a file. It is made anew only where there is none; whoever knows
+that sealed secrets exist calls `load_key`, which never makes one, for a fresh key would hide that the old one
+is lost.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 KEY_BYTES = 32
-# No look-alikes (0 O 1 l I) and no punctuation: it survives a shell, a URL, a printer's panel and a double click.
+# No look-alikes (0 O 1 l I), no punctuation: it survives a shell, a URL, a printer's panel, a double click.
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789"
 
 

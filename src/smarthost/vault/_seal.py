@@ -26,8 +26,8 @@ from smarthost.vault._key import Key
 VERSION = "v1"
 NONCE_BYTES = 12
 UNUSABLE = (
-    "The stored secret cannot be opened: the key file is not the one it was stored with, or the server's host,"
-    " port, encryption, verification, user name or mechanism changed since. Enter the password again."
+    "The stored secret cannot be opened: the key file is not the one it was stored with, or the server's"
+    " host, port, encryption, verification, user name or mechanism changed since. Enter the password again."
 )
 
 
