@@ -28,7 +28,7 @@ class Source(Protocol):
 
     async def directory(self) -> bytes | None: ...
     async def directory_version(self) -> int: ...
-    async def principal(self, id: str) -> bytes | None: ...  # noqa: A002
+    async def principal(self, id: str) -> bytes | None: ...
     async def principal_by_login(self, login: str) -> bytes | None: ...
     async def principal_by_secret(self, secret_hash: str) -> bytes | None: ...
 
@@ -64,7 +64,7 @@ class DirectoryCache:
         self._by_id = {LOCAL.id: LOCAL}
         self._by_login = {}
 
-    def get(self, id: str) -> Principal | None:  # noqa: A002
+    def get(self, id: str) -> Principal | None:
         """The principal if it is in memory, without waiting."""
         return self._by_id.get(id)
 
@@ -73,7 +73,7 @@ class DirectoryCache:
         found = self._by_login.get(login)
         return None if found is None else self._by_id.get(found)
 
-    async def principal(self, id: str) -> Principal | None:  # noqa: A002
+    async def principal(self, id: str) -> Principal | None:
         """The principal, or None where there is none."""
         if (known := self._by_id.get(id)) is not None:
             return known

@@ -6,18 +6,20 @@ what it says of itself counts for nothing. So a file is taken only where it is a
 hard link would carry somebody else's ownership in), not a symlink, whole, and named as `leave` names.
 
 Writing: a name beginning with a dot, fsync, rename, fsync of the folder. A caller who may not open the folder
-asks the system to sync everything instead: this happens only while the engine is down. Reading: the
-engine unlinks after the commit, and the file's name is the idempotency key, so a crash between the two makes no
-second copy.
+asks the system to sync everything instead: this happens only while the engine is down. The engine may run as
+another user, so files are readable by all; their names have 104 random bits and nobody may list them.
+Reading: the engine unlinks after the commit, and the file's name is the idempotency key, so a crash between
+the two makes no second copy.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +44,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A file as it was left. uid is the file's owner; key the idempotency key (the file's name unless given)."""
+    """A file as it was left. uid is its owner; key the idempotency key, its name unless one was given."""
 
     name: str
     uid: int
@@ -76,22 +78,21 @@ def leave(data: Path, *, sender: str | None, recipients: Sequence[str], content:
         Envelope(sender=sender, recipients=tuple(recipients), length=len(content), key=key)
     )
     path = folder(data)
-    temporary = ""
+    name = f"{os.urandom(13).hex()}.mail"
+    temporary = path / f".{name}"
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=path)
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(line + b"\n")
             file.write(content)
             file.flush()
-            os.fsync(descriptor)
-        name = f"{os.urandom(13).hex()}.mail"
-        os.rename(temporary, path / name)
-        temporary = ""
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        temporary.rename(path / name)
         _sync(path)
     except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+        with suppress(OSError):
+            temporary.unlink()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFull("No space left in the drop folder", private=str(error)) from error
         raise StoreUnavailable("The drop folder cannot be written", private=str(error)) from error
     return name
@@ -111,9 +112,9 @@ def _sync(path: Path) -> None:
 
 
 def waiting(data: Path) -> list[str]:
-    """Names of what waits, oldest name order not implied. An absent folder holds nothing."""
+    """Names of what waits, in no order. An absent folder holds nothing."""
     try:
-        return [name for name in os.listdir(folder(data)) if _NAME(name)]
+        return [entry.name for entry in os.scandir(folder(data)) if _NAME(entry.name)]
     except FileNotFoundError:
         return []
 
@@ -160,5 +161,4 @@ def set_aside(data: Path, name: str) -> Path:
     aside = data / "drop-refused"
     aside.mkdir(mode=0o700, exist_ok=True)
     target = aside / name
-    os.rename(folder(data) / name, target)
-    return target
+    return (folder(data) / name).rename(target)

@@ -61,7 +61,7 @@ def fingerprint(sender: str, recipients: Iterable[str], content: bytes) -> bytes
     """SHA-256 of what was asked for, to tell a repeated request from another one under the same key.
 
     `content` is the content as accepted (without our trace), or the SHA-256 of it where it was streamed, or
-    any other canonical form of a request (HTTP: the request's JSON, since built mail has a new date each time).
+    any other canonical form of a request (HTTP: the request's JSON, since built mail has a new date).
     """
     envelope = "\n".join((sender, *sorted(recipients), "")).encode()
     return hashlib.sha256(envelope + hashlib.sha256(content).digest()).digest()
@@ -88,7 +88,7 @@ def prepare(
     submission: Submission,
     facts: HeaderFacts,
     *,
-    id: str,  # noqa: A002 - the field's name
+    id: str,
     now: int,
     door: Door,
     trace: bytes,
