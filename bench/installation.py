@@ -20,9 +20,9 @@ def smarthost(
     config = folder / "bench.toml"
     folder.mkdir(parents=True, exist_ok=True)
     config.write_text(
-        "[upstream]\n"
-        'name = "sink"\nhost = "127.0.0.1"\n'
-        f'port = {upstream_port}\nencryption = "none"\nfrom = "bench@example.test"\nconnections = {connections}\n'
+        '[upstream]\nname = "sink"\nhost = "127.0.0.1"\n'
+        f'port = {upstream_port}\nencryption = "none"\n'
+        f'from = "bench@example.test"\nconnections = {connections}\n'
     )
     service = Service(folder / "data", database_url, environ={"SMARTHOST_CONFIG": str(config), **environ})
     with service:

@@ -1,4 +1,4 @@
-"""`make check`: format, lint, types, import rules, and the settings table against the docs; all of them, then a verdict."""
+"""`make check`: format, lint, types, import rules, the settings table against the docs; then a verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ CHECKS = (
 def command(words: tuple[str, ...]) -> list[str]:
     """Run tools of this environment, never others that happen to stand in the path."""
     if words[0] == "importlinter.cli":
-        return [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()", "--no-cache"]
+        return [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command as c; c()",
+            "--no-cache",
+        ]
     if words[0].endswith(".py"):
         return [sys.executable, *words]
     return [sys.executable, "-m", *words]
@@ -29,7 +34,10 @@ def main() -> int:
     for name, words in CHECKS:
         begun = time.monotonic()
         done = subprocess.run(command(words), capture_output=True, text=True, check=False)
-        print(f"{'ok  ' if done.returncode == 0 else 'FAIL'} {name} ({time.monotonic() - begun:.1f} s)", flush=True)
+        print(
+            f"{'ok  ' if done.returncode == 0 else 'FAIL'} {name} ({time.monotonic() - begun:.1f} s)",
+            flush=True,
+        )
         if done.returncode:
             failed.append(name)
             print(done.stdout + done.stderr, flush=True)
