@@ -10,9 +10,9 @@ from bench.installation import smarthost
 from bench.scenarios.relay import CLIENTS
 from bench.table import Row
 from peers import postfix
-from peers.chunking import ChunkingSink
 from peers.link import Link
 from peers.sink import Sink, source
+from peers.witness import Witness
 
 RTT = 0.05
 
@@ -42,7 +42,7 @@ def run(folder: Path, scale: float) -> list[Row]:
             rows += _rows(subject, few, time.monotonic() - begun)
     with Sink() as sink, Link(sink.port, RTT) as link:
         rows += _relayed("smarthost, PIPELINING", folder / "a", link, sink.wait, messages)
-    with ChunkingSink() as chunking, Link(chunking.port, RTT) as link:
+    with Witness() as chunking, Link(chunking.port, RTT) as link:
         rows += _relayed("smarthost, PIPELINING and CHUNKING", folder / "b", link, chunking.wait, messages)
     if postfix.missing() is None:
         with (

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from bench.installation import smarthost, token
 from bench.table import Row
-from peers.chunking import ChunkingSink
 from peers.service import Service
+from peers.witness import Manner, Witness
 
 PAUSE = 0.02  # seconds the upstream takes for each message: the backlog then outlives the measurement
 SAMPLES = 200
@@ -19,7 +19,7 @@ SAMPLES = 200
 def run(folder: Path, scale: float) -> list[Row]:
     backlog = int(100_000 * scale)
     samples = max(40, int(SAMPLES * scale))
-    with ChunkingSink(PAUSE) as sink, smarthost(folder, sink.port) as service:
+    with Witness(Manner(pause=PAUSE)) as sink, smarthost(folder, sink.port) as service:
         key = token(service)
         _urgent(service, sink, key, 20, "warm")
         idle = _urgent(service, sink, key, samples, "idle")
@@ -74,7 +74,7 @@ def _fill(service: Service, key: str, count: int) -> None:
     connection.close()
 
 
-def _urgent(service: Service, sink: ChunkingSink, key: str, samples: int, name: str) -> list[float]:
+def _urgent(service: Service, sink: Witness, key: str, samples: int, name: str) -> list[float]:
     """Seconds from asking to the upstream's acceptance, one message after the other."""
     connection = http.client.HTTPConnection("127.0.0.1", service.http, timeout=60)
     asked = {}
@@ -86,7 +86,7 @@ def _urgent(service: Service, sink: ChunkingSink, key: str, samples: int, name: 
     connection.close()
     deadline = time.monotonic() + 60
     while True:
-        arrived = {recipient: at for at, recipient in sink.notes() if recipient in asked}
+        arrived = {note.recipient: note.at for note in sink.notes() if note.recipient in asked}
         if len(arrived) == len(asked):
             return [arrived[recipient] - at for recipient, at in asked.items()]
         if time.monotonic() > deadline:
