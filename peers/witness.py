@@ -1,4 +1,4 @@
-"""A sink that remembers what it accepted, in a process of its own; it offers PIPELINING and, if asked, CHUNKING.
+"""A sink that remembers what it accepted, in a process of its own; it offers PIPELINING and CHUNKING.
 
 Its protocol side is a few lines of its own, not Smarthost's server: a peer must be able to disagree with us.
 Each accepted recipient is one line "monotonic-time recipient sha256-of-body". A line is written before the
@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 from peers.ports import free_port, wait_for_port
 
@@ -62,9 +63,8 @@ class _Session(asyncio.Protocol):
         self._recipients: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(b"220 witness.example.test ESMTP\r\n")
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(b"220 witness.example.test ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
