@@ -68,3 +68,21 @@ class Setting(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Layer(models.Model):
+    """The settings that lie below the stored ones, as the serving process last read them without error.
+
+    A command may run with another environment than the service; it compiles with these and not with its own.
+    They are also what stays in force while a file is broken.
+    """
+
+    name = models.CharField(primary_key=True, max_length=20)  # "files" or "environment"
+    body = models.TextField()
+    read_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        db_table = "setting_layer"
+
+    def __str__(self) -> str:
+        return self.name

@@ -7,7 +7,11 @@ from django.utils import timezone
 
 
 class Upstream(models.Model):
-    """An SMTP server. `password` and `client_key` are sealed for exactly this destination (see vault)."""
+    """An SMTP server. `password` and `client_key` are sealed for exactly this destination (see vault).
+
+    origin  where it is described: "" when an administrator set it here, else "file x.toml, line 4" or the
+            variable. Such a row follows its file until an administrator sets the server, unless `locked`.
+    """
 
     id = models.CharField(primary_key=True, max_length=40, editable=False)
     name = models.CharField(max_length=100, unique=True)
@@ -35,6 +39,8 @@ class Upstream(models.Model):
     max_recipients = models.PositiveIntegerField(default=100)
     unknown = models.CharField(max_length=8, default="retry")
     owner = models.CharField(max_length=40, default="", blank=True)
+    origin = models.CharField(max_length=500, default="", blank=True)
+    locked = models.BooleanField(default=False)
     version = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(default=timezone.now)
     updated_at = models.DateTimeField(auto_now=True)
