@@ -1,0 +1,1 @@
+"""Proves the promises of reliability by breaking things: `make campaign`."""
