@@ -28,9 +28,8 @@ class Source(Protocol):
 
     async def directory(self) -> bytes | None: ...
     async def directory_version(self) -> int: ...
-    async def principal(self, id: str) -> bytes | None: ...
-    async def principal_by_login(self, login: str) -> bytes | None: ...
-    async def principal_by_secret(self, secret_hash: str) -> bytes | None: ...
+    async def principal(self, id: str, /) -> bytes | None: ...
+    async def principal_by_login(self, login: str, /) -> bytes | None: ...
 
 
 def empty() -> Directory:
@@ -54,7 +53,7 @@ class DirectoryCache:
         if version == self.current.version:
             return False
         body = await self._source.directory()
-        if body is None:
+        if not body:
             return False
         self.current = decode_directory(body)
         self._forget()
@@ -87,7 +86,7 @@ class DirectoryCache:
 
     def _keep(self, body: bytes | None) -> Principal | None:
         """Absent ones are not kept: guesses at names must not fill the memory."""
-        if body is None:
+        if not body:
             return None
         found = decode_principal(body)
         if len(self._by_id) >= MOST_PRINCIPALS:

@@ -117,6 +117,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
 
     networks  (CIDR, principal id); the longest prefix wins, two equal ones are an error when compiled.
     uids      Unix user id → principal id.
+    clear_networks  those of all applications: where AUTH is offered in clear at all.
     aliases   local name → canonical address ("root" → "admin@example.com").
     domain    completes addresses that have none; hostname is this machine's name in banners and Received.
     contact   the administrator's address, named in refusals; "" where none is known.
@@ -132,6 +133,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     uids: dict[int, str] = {}
     aliases: dict[str, str] = {}
     limits: Limits = Limits()
+    clear_networks: tuple[str, ...] = ()
     contact: str = ""
     require_tls: bool = False
     unknown_retry_after: int = 900  # seconds; at least 900 outside tests

@@ -8,19 +8,19 @@ whichever way it came. Pure: no I/O and no clock; the caller brings the id, the 
     message = prepare(decision, submission, facts, id=…, now=…, door=…, trace=…, content=content)
 
 A message is one row with one delivery for each recipient, whatever their upstreams. If policy refuses any
-recipient there is no message: `prepare` raises `Refused`, whose text names every refused address.
+recipient there is no message: `prepare` raises one error whose text names every refused address.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from smarthost.errors import Refused, TooLarge
-from smarthost.mail import HeaderFacts, normalise_newlines, read_headers
-from smarthost.routing import Admitted, Decision, Limits, Refusal, Submission
+from smarthost.errors import SmarthostError, TooLarge
+from smarthost.mail import Address, HeaderFacts, normalise_newlines, read_headers
+from smarthost.routing import Admitted, Decision, Edits, Limits, Refusal, Submission, encode_edits, to_error
 from smarthost.spool._types import (
     Charge,
     Door,
@@ -32,8 +32,6 @@ from smarthost.spool._types import (
     State,
 )
 
-_json = msgspec.json.Encoder().encode
-
 LIFETIME_US = 7 * 24 * 3600 * 1_000_000
 """How long a message tries: at least 4 to 5 days (RFC 5321 4.5.4.1); seven here."""
 
@@ -41,15 +39,21 @@ MAX_KEY = 255
 """Longest idempotency key in characters."""
 
 
-def examine(raw: bytes, limits: Limits) -> tuple[bytes, HeaderFacts]:
+def examine(
+    raw: bytes, limits: Limits, complete: Callable[[str], Address] | None = None
+) -> tuple[bytes, HeaderFacts]:
     """Make submitted bytes into content (CRLF line ends) and read its header section.
+
+    complete  how a From without a domain is read (see `mail.complete`); None: it is refused.
 
     Raises TooLarge over `limits.max_size`; HeaderError and LoopError as `read_headers` does.
     """
     if len(raw) > limits.max_size:
         raise too_large(limits)
     content = normalise_newlines(raw)
-    return content, read_headers(content, max_header=limits.max_header, max_hops=limits.max_hops)
+    return content, read_headers(
+        content, max_header=limits.max_header, max_hops=limits.max_hops, complete=complete
+    )
 
 
 def too_large(limits: Limits) -> TooLarge:
@@ -67,20 +71,18 @@ def fingerprint(sender: str, recipients: Iterable[str], content: bytes) -> bytes
     return hashlib.sha256(envelope + hashlib.sha256(content).digest()).digest()
 
 
-def refused(refusals: Iterable[Refusal]) -> Refused:
-    """One error for all refused recipients; the reply code is the first one's."""
+def refused(refusals: Iterable[Refusal]) -> SmarthostError:
+    """One error that names every refused recipient; its codes are the first one's."""
     entries = list(refusals)
-    text = "; ".join(dict.fromkeys(_sentence(entry) for entry in entries))
-    first = entries[0]
-    return Refused(text, code=first.code, enhanced=first.enhanced, slug=first.slug)
+    error = to_error(entries[0])
+    error.public = "; ".join(dict.fromkeys(_sentence(entry) for entry in entries))
+    return error
 
 
 def _sentence(entry: Refusal) -> str:
-    return (
-        entry.text
-        if entry.recipient is None or str(entry.recipient) in entry.text
-        else (f"{entry.recipient}: {entry.text}")
-    )
+    if entry.recipient is None or str(entry.recipient) in entry.text:
+        return entry.text
+    return f"{entry.recipient}: {entry.text}"
 
 
 def prepare(
@@ -105,7 +107,7 @@ def prepare(
     charges: tuple[Charge, ...] = (),
     flags: Flag = Flag.NONE,
 ) -> NewMessage:
-    """Make the message. Raises Refused when the decision refuses anybody.
+    """Make the message. Raises the refusals' error (see `refused`) when the decision refuses anybody.
 
     now, send_at  microseconds since the epoch.  content None: `size` bytes were streamed in `chunks` chunks.
     key           idempotency key, "" for none; then `fingerprint` is needed too.
@@ -121,7 +123,7 @@ def prepare(
         principal_name=submission.principal.name,
         door=door,
         sender=str(submission.sender) if submission.sender else "",
-        deliveries=_deliveries(decision, notify),
+        deliveries=_deliveries(decision, facts, notify),
         size=len(content) if content is not None else size or 0,
         header_size=facts.header_size,
         trace=trace,
@@ -141,7 +143,9 @@ def prepare(
     )
 
 
-def _deliveries(decision: Decision, notify: Mapping[str, str] | None) -> tuple[NewDelivery, ...]:
+def _deliveries(
+    decision: Decision, facts: HeaderFacts, notify: Mapping[str, str] | None
+) -> tuple[NewDelivery, ...]:
     """One a recipient, in the order asked; a recipient named twice gets one copy (the first one's entry)."""
     found: dict[str, NewDelivery] = {}
     for entry in decision.recipients:
@@ -152,10 +156,17 @@ def _deliveries(decision: Decision, notify: Mapping[str, str] | None) -> tuple[N
             recipient,
             "" if entry.captured else entry.upstream,
             State.CAPTURED if entry.captured else State.QUEUED,
-            None if entry.edits is None else _json(entry.edits).decode(),
+            _edits(entry.edits, facts),
             notify.get(recipient) if notify else None,
         )
     return tuple(found.values())
+
+
+def _edits(edits: Edits | None, facts: HeaderFacts) -> str | None:
+    """What policy asks for, and a From that a local program wrote without a domain in its completed form."""
+    if facts.from_completed and (edits is None or not edits.header_from):
+        edits = msgspec.structs.replace(edits or Edits(), header_from=facts.from_completed)
+    return None if edits is None else encode_edits(edits)
 
 
 def _flags(submission: Submission, facts: HeaderFacts) -> Flag:
@@ -169,6 +180,10 @@ def _flags(submission: Submission, facts: HeaderFacts) -> Flag:
         found |= Flag.STRIP_HIDDEN.value
     if facts.header_from is None:
         found |= Flag.ADD_FROM.value
+    if facts.eight_bit:
+        found |= Flag.EIGHT_BIT.value
+    if facts.utf8:
+        found |= Flag.SMTPUTF8.value
     if facts.automatic or submission.sender is None:
         found |= Flag.AUTOMATIC.value
     return Flag(found)
