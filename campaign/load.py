@@ -36,11 +36,12 @@ class Load:
     largest: int = 20_000
     pause: float = 0.0
     promises: list[Promise] = field(default_factory=list)
+    first: int = 1
 
     def __enter__(self) -> Load:
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._number = 0
+        self._number = self.first - 1
         self._threads = [
             threading.Thread(target=self._work, args=(random.Random(self.seed * 1000 + n),), daemon=True)
             for n in range(self.clients)
