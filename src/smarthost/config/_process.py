@@ -54,7 +54,9 @@ def process_settings(environ: Mapping[str, str] | None = None) -> ProcessSetting
     key, cert = env.get("SMARTHOST_TLS_KEY"), env.get("SMARTHOST_TLS_CERT")
     if bool(key) != bool(cert):
         missing = "SMARTHOST_TLS_CERT" if key else "SMARTHOST_TLS_KEY"
-        raise ConfigError(f"{missing} is missing: certificate and key are set both or neither", origin=missing)
+        raise ConfigError(
+            f"{missing} is missing: certificate and key are set both or neither", origin=missing
+        )
     smtps = _listen(env, "SMARTHOST_SMTPS", "")
     if smtps and not cert:
         raise ConfigError(

@@ -112,6 +112,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_hops: int = 50
 
 
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """Days that a finished message's content and its rows are kept; content goes first."""
+
+    content_days: int = 30
+    rows_days: int = 180
+
+
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides, but for the principals themselves.
 
@@ -137,6 +144,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     contact: str = ""
     require_tls: bool = False
     unknown_retry_after: int = 900  # seconds; at least 900 outside tests
+    retention: Retention = Retention()
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
