@@ -5,19 +5,30 @@ header sections and the only writer of header fields stand behind this facade.
 """
 
 from smarthost.mail._address import Address, complete, parse_address, parse_path
+from smarthost.mail._compose import Attachment, Composition, build
 from smarthost.mail._edit import edit_headers
 from smarthost.mail._mailbox import Mailbox, parse_mailbox, parse_mailbox_list
 from smarthost.mail._newlines import NewlineNormaliser, normalise_newlines
+from smarthost.mail._notice import Action, Notice, NoticeRecipient, build_notice
 from smarthost.mail._read import HeaderFacts, header_recipients, read_headers
 from smarthost.mail._stamp import date_text, new_message_id, received
+from smarthost.mail._words import decode_words, safe_text
 
 __all__ = [
+    "Action",
     "Address",
+    "Attachment",
+    "Composition",
     "HeaderFacts",
     "Mailbox",
     "NewlineNormaliser",
+    "Notice",
+    "NoticeRecipient",
+    "build",
+    "build_notice",
     "complete",
     "date_text",
+    "decode_words",
     "edit_headers",
     "header_recipients",
     "new_message_id",
@@ -28,4 +39,5 @@ __all__ = [
     "parse_path",
     "read_headers",
     "received",
+    "safe_text",
 ]

@@ -26,6 +26,7 @@ from functools import lru_cache
 from smarthost.errors import AddressError
 from smarthost.mail._domain import canonical_domain, name_of
 
+LOCAL_DOMAINS = frozenset({"localhost", "localhost.localdomain"})  # what local programs call this machine
 MAX_LOCAL = 64  # octets, RFC 5321 4.5.3.1.1
 MAX_ADDRESS = 254  # octets: a path of 256 (RFC 5321 4.5.3.1.3) without its angle brackets
 
@@ -101,7 +102,7 @@ def complete(text: str, domain: str, aliases: Mapping[str, str]) -> Address:
     local, at, host = text.rpartition("@")
     if not at:
         local = text
-    elif host.lower() not in ("localhost", "localhost.localdomain"):
+    elif host.lower() not in LOCAL_DOMAINS:
         return parse_address(text)
     target = aliases.get(_ascii_lower(local))
     if target is not None:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
 from smarthost.errors import AddressError, HeaderError, LoopError
-from smarthost.mail._address import Address, parse_address, shown
+from smarthost.mail._address import LOCAL_DOMAINS, Address, parse_address, shown
 from smarthost.mail._mailbox import Mailbox, read_field
 from smarthost.mail._words import decode_words, safe_text, text_of
 
@@ -208,6 +209,9 @@ def _author(froms: list[bytes], complete: Callable[[str], Address] | None) -> tu
     """The one mailbox of the one From field, and whether it had to be completed."""
     if len(froms) > 1:
         raise HeaderError(f"The message has {len(froms)} From fields; exactly one is allowed.", field="From")
+    known = _strict_author(froms[0]) if len(froms[0]) < 1000 else None
+    if known and (complete is None or known.address.domain not in LOCAL_DOMAINS):
+        return known, False
     text = _address_text("From", froms[0])
     completed = False
 
@@ -228,6 +232,16 @@ def _author(froms: list[bytes], complete: Callable[[str], Address] | None) -> tu
             f"The From field names {len(mailboxes)} mailboxes; exactly one is allowed.", field="From"
         )
     return mailboxes[0], completed
+
+
+@lru_cache(maxsize=4096)
+def _strict_author(value: bytes) -> Mailbox | None:
+    """The common From: one mailbox that needs no completion. The same few come again and again."""
+    try:
+        found = read_field(_address_text("From", value), parse_address)
+    except (AddressError, HeaderError):
+        return None
+    return found[0] if len(found) == 1 else None
 
 
 def _is(text: str, address: Address) -> bool:

@@ -22,6 +22,7 @@ _SOFT, _HARD = 78, 998
 _WORD = 72  # octets of one encoded word at most (RFC 2047 2 allows 75, and 76 a line)
 _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _BREAKABLE = re.compile(r" (?=[^ ])")
+_PLAIN_VALUE = re.compile(r"[ !#-\[\]-~]{0,60}")  # what any reader takes out of quotes unchanged
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 
 
@@ -57,6 +58,8 @@ def token_field(name: str, value: str) -> bytes:
     value = check_text(name, value).strip(" ")
     if not value.isascii():
         raise HeaderError(f"{name} must be ASCII.", field=name)
+    if len(name) + len(value) + 2 <= _SOFT:
+        return f"{name}: {value}\r\n".encode("ascii")
     return _fold(name, _BREAKABLE.sub("\0 ", value))
 
 
@@ -71,9 +74,8 @@ def parameter_field(name: str, value: str, parameters: dict[str, str]) -> bytes:
     parts = [check_text(name, value)]
     for key, text in parameters.items():
         check_text(name, text)
-        if text.isascii() and len(text) <= 60 and "=?" not in text:
-            escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-            parts.append(f'{key}="{escaped}"')
+        if _PLAIN_VALUE.fullmatch(text) and "=?" not in text:
+            parts.append(f'{key}="{text}"')
         else:
             parts.extend(_rfc2231(key, text))
     return _fold(check_name(name), ";\0 ".join(parts))
