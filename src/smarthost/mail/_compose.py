@@ -60,7 +60,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
-    """What to write. `sender` None leaves From out (it is added when sending). `headers` holds further fields."""
+    """What to write. `sender` None leaves From out (it is added when sending); `headers` are further fields."""
 
     sender: Mailbox | None = None
     to: tuple[Mailbox, ...] = ()
@@ -97,12 +97,7 @@ def build(composition: Composition, *, message_id: str, date: str) -> bytes:
     _further(head, composition.headers)
     head.token("MIME-Version", "1.0")
     body = _body(composition)
-    return (
-        head.checked()
-        + body.fields
-        + b"\r\n"
-        + (body.body if body.body.endswith(b"\r\n") else body.body + b"\r\n")
-    )
+    return head.checked() + body.fields + b"\r\n" + body.body
 
 
 def _further(head: Head, headers: Mapping[str, str]) -> None:

@@ -83,7 +83,7 @@ def text_part(subtype: str, text: str, field: str) -> Part:
 
 
 def encoded_part(kind: str, parameters: dict[str, str], octets: bytes, extra: bytes = b"") -> Part:
-    """Text octets with CRLF, as 7bit where they are, else quoted-printable, or base64 where that is shorter."""
+    """Text octets with CRLF, as 7bit where they are, else quoted-printable or base64."""
     if octets.isascii() and not _LONG_LINE.search(octets):
         encoding, body = "7bit", octets
     elif sum(octet > 126 for octet in octets[:20000]) * 4 < len(octets[:20000]):

@@ -131,9 +131,7 @@ def _for_people(notice: Notice) -> str:
             lines.append(f"    It will be tried until {date_text(recipient.until)}.")
     if len(notice.recipients) > _MAX_LISTED:
         lines.append(f"  and {len(notice.recipients) - _MAX_LISTED} more; the report below names them all.")
-    lines += ["", "Nobody else needs to act." if not failed else "It will not be tried again."]
-    if not failed:
-        lines[-1] = "You need not send it again."
+    lines += ["", "It will not be tried again." if failed else "You need not send it again."]
     if notice.contact:
         lines.append(f"Questions: {safe_text(notice.contact, 330)}")
     lines.append(f"The message's id here is {notice.id}.")

@@ -59,7 +59,8 @@ def received(
         said = helo if _HELO.fullmatch(helo) else "unknown"
         address = f"[{'IPv6:' if ':' in peer else ''}{_UNSAFE.sub('?', peer)}]" if peer else "unknown"
         lines.append(f"from {said} ({address})")
-    lines.append(f"by {hostname} (Smarthost) with {protocol} id {id}")
+    host = hostname if _HELO.fullmatch(hostname) else "localhost"
+    lines.append(f"by {host} (Smarthost) with {protocol} id {id}")
     notes = [f"({_UNSAFE.sub('?', text)[:120]})" for text in (tls, by_login and f"as {by_login}") if text]
     if notes:
         lines.append(" ".join(notes))
