@@ -60,7 +60,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
-    """What to write. `sender` None leaves From out (it is added when sending); `headers` are further fields."""
+    """What to write. `sender` None leaves From out: it is added when sending. `headers`: further fields."""
 
     sender: Mailbox | None = None
     to: tuple[Mailbox, ...] = ()

@@ -105,19 +105,10 @@ def multipart(subtype: str, parts: Sequence[Part], parameters: dict[str, str] | 
             break
     pieces = []
     for part in parts:
-        pieces += [
-            b"--",
-            mark,
-            b"\r\n",
-            part.fields,
-            b"\r\n",
-            part.body,
-            b"\r\n",
-        ]
+        pieces += [b"--", mark, b"\r\n", part.fields, b"\r\n", part.body, b"\r\n"]
     pieces += [b"--", mark, b"--\r\n"]
-    fields = parameter_field(
-        "Content-Type", f"multipart/{subtype}", {**(parameters or {}), "boundary": boundary}
-    )
+    named = {**(parameters or {}), "boundary": boundary}
+    fields = parameter_field("Content-Type", f"multipart/{subtype}", named)
     return Part(fields, b"".join(pieces))
 
 
