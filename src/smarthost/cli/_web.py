@@ -1,0 +1,54 @@
+"""Serves the WSGI application with granian: one worker process, a pool of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from granian import Granian
+from granian.constants import Interfaces
+from granian.log import LogLevels
+
+from smarthost.cli.run import die_with_parent
+from smarthost.config import Listen
+
+_THREADS = 16
+_TARGET = "smarthost.control.wsgi:application"
+_LOGGING: dict[str, Any] = {
+    "formatters": {
+        "generic": {
+            "format": 'time=%(asctime)sZ level=%(levelname)s event=web text="%(message)s"',
+            "datefmt": "%Y-%m-%dT%H:%M:%S",
+        },
+        "access": {"format": "%(message)s"},
+    },
+    "handlers": {
+        "console": {"formatter": "generic", "class": "logging.StreamHandler", "stream": "ext://sys.stderr"},
+        "access": {"formatter": "access", "class": "logging.StreamHandler", "stream": "ext://sys.stderr"},
+    },
+}
+
+
+def serve(listen: Listen) -> int:
+    """Serve until SIGTERM; requests under way are finished. The exit code."""
+    Granian(
+        _TARGET,
+        address=listen.host,
+        port=listen.port,
+        interface=Interfaces.WSGI,
+        workers=1,
+        blocking_threads=_THREADS,
+        websockets=False,
+        log_level=LogLevels.warning,
+        log_dictconfig=_LOGGING,
+        workers_kill_timeout=20,
+    ).serve(target_loader=_load, wrap_loader=True)
+    return 0
+
+
+def _load(_target: str) -> Callable[..., Any]:
+    """Runs in the worker: it must not outlive the process that supervises it."""
+    die_with_parent()
+    from smarthost.control.wsgi import application
+
+    return application

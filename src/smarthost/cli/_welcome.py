@@ -1,0 +1,55 @@
+"""What `smarthost run` says once it is ready: where to look, and one line to try each door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smarthost.config import ProcessSettings
+
+
+def welcome(settings: ProcessSettings, link: str) -> tuple[dict[str, Any], str]:
+    """The same as data and as text."""
+    smtp = str(settings.smtp) if settings.smtp else ""
+    data = {
+        "ready": True,
+        "url": settings.public_url if settings.http else None,
+        "smtp": smtp or None,
+        "smtps": str(settings.smtps) if settings.smtps else None,
+        "data": str(settings.data),
+        "sign_in": link or None,
+    }
+    lines = ["", "Smarthost is ready."]
+    if settings.http:
+        lines.append(
+            f"  Pages and API  {settings.public_url}    (API reference: {settings.public_url}/api/docs)"
+        )
+    if smtp:
+        lines.append(f"  SMTP           {smtp}")
+    if settings.smtps:
+        lines.append(f"  SMTP with TLS  {settings.smtps}")
+    lines.append(f"  Data           {settings.data}")
+    if link:
+        lines.append(f"  Sign in once   {link}")
+    lines += ["", *_mode_lines(), "", *_try_lines(settings)]
+    return data, "\n".join(lines)
+
+
+def _mode_lines() -> list[str]:
+    return [
+        "Until a server is set, mail is captured: kept and shown, nothing leaves this machine.",
+        "  To send for real:  smarthost upstream set --host smtp.example.com --encryption starttls \\",
+        "                       --username me@example.com --from me@example.com",
+    ]
+
+
+def _try_lines(settings: ProcessSettings) -> list[str]:
+    lines = ["Try it:"]
+    if settings.smtp:
+        host, port = settings.smtp.host, settings.smtp.port
+        lines += [
+            f"  curl smtp://{settings.smtp} --mail-from me@example.com --mail-rcpt you@example.org \\",
+            "    -F '=Hello;type=text/plain' -H 'Subject: First mail' -H 'From: me@example.com'",
+            f"  swaks --server {host} --port {port} --from me@example.com --to you@example.org",
+        ]
+    lines.append("  smarthost queue list")
+    return lines
