@@ -65,6 +65,8 @@ class Postfix:
     processes: int = 100
     main: dict[str, str] = field(default_factory=dict)
     tls: tuple[Path, Path] | None = None
+    users: dict[str, str] = field(default_factory=dict)
+    mechanisms: str = "PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256"
     port: int = field(default_factory=free_port)
     smtps_port: int | None = None
 
@@ -123,6 +125,8 @@ class Postfix:
                 "smtpd_tls_cert_file": str(self.tls[0]),
                 "smtpd_tls_key_file": str(self.tls[1]),
             }
+        if self.users:
+            settings |= self._sasl()
         smtps = ""
         if self.smtps_port:
             smtps = f"127.0.0.1:{self.smtps_port} inet n - n - 10 smtpd -o smtpd_tls_wrappermode=yes"
@@ -134,6 +138,35 @@ class Postfix:
         self._command("start")
         wait_for_port(self.port)
         return self
+
+    def _sasl(self) -> dict[str, str]:
+        """Cyrus SASL with a password file of this instance: every mechanism that Debian's modules offer."""
+        folder = self.folder / "etc" / "sasl"  # where Debian's Postfix looks, below its configuration
+        folder.mkdir(exist_ok=True)
+        users = folder / "users"
+        for user, password in self.users.items():
+            subprocess.run(
+                ["saslpasswd2", "-c", "-p", "-f", str(users), "-u", "peer.example.test", user],
+                input=password,
+                text=True,
+                check=True,
+            )
+        shutil.chown(users, "postfix")
+        (folder / "smtpd.conf").write_text(
+            "pwcheck_method: auxprop\nauxprop_plugin: sasldb\n"
+            f"sasldb_path: {users}\nmech_list: {self.mechanisms}\n"
+        )
+        return {
+            "smtpd_sasl_auth_enable": "yes",
+            "smtpd_sasl_type": "cyrus",
+            "smtpd_sasl_path": "smtpd",
+            "cyrus_sasl_config_path": str(folder),
+            "smtpd_sasl_local_domain": "peer.example.test",
+            "smtpd_sasl_security_options": "noanonymous",
+            "smtpd_recipient_restrictions": "permit_sasl_authenticated, reject",
+            "smtpd_relay_restrictions": "permit_sasl_authenticated, reject",
+            "broken_sasl_auth_clients": "yes",
+        }
 
     @property
     def maildir(self) -> Path:

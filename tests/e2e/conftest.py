@@ -1,0 +1,65 @@
+"""A running Smarthost and real peers for the end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from peers.service import Service
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A short path that other users may pass through: Unix sockets and Postfix's daemons need both."""
+    with tempfile.TemporaryDirectory(prefix="e2e-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def database_url() -> Iterator[str | None]:
+    """The embedded SQLite, or a real PostgreSQL where SMARTHOST_TEST_DATABASE=postgresql asks for it."""
+    if os.environ.get("SMARTHOST_TEST_DATABASE") != "postgresql":
+        yield None
+        return
+    from bench.installation import postgresql
+
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path, database_url: str | None) -> Iterator[Service]:
+    with Service(folder / "data", database_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def rows(service: Service, **equal: str) -> list[dict[str, Any]]:
+    """Rows of `queue list` whose fields equal these."""
+    found = service.json("queue", "list", "--limit", "500")["rows"]
+    return [row for row in found if all(row[name] == value for name, value in equal.items())]
+
+
+def wait_for_state(service: Service, recipient: str, state: str, seconds: float = 20.0) -> dict[str, Any]:
+    """The row of that recipient once it is in that state; fails with what it is instead."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = rows(service, recipient=recipient)
+        if found and found[0]["state"] == state:
+            return found[0]
+        if time.monotonic() > deadline:
+            log = service.log.read_text(errors="replace")[-2500:]
+            pytest.fail(f"{recipient} is not {state}: {found}\n{log}")
+        time.sleep(0.1)
