@@ -13,9 +13,7 @@ from smarthost.config._process import Listen, ProcessSettings, process_settings
 from smarthost.config._read import Loaded, load
 from smarthost.config._resolve import (
     check_servers,
-    check_upstream,
     check_value,
-    is_locked,
     merge,
     resolve,
     server_problems,
@@ -31,6 +29,7 @@ from smarthost.config._values import (
     Value,
     decode_layer,
     encode_layer,
+    is_locked,
 )
 
 __all__ = [
@@ -47,7 +46,6 @@ __all__ = [
     "UpstreamSource",
     "Value",
     "check_servers",
-    "check_upstream",
     "check_value",
     "choose_default",
     "compile_directory",

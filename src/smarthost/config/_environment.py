@@ -95,7 +95,8 @@ class _Reader:
         if not row.secret or not self.environ.get(named):
             return self.value(row.variable, row.kind, secret=row.secret)
         if self.environ.get(row.variable):
-            return self.problem(named, f"{row.variable} and {named} are both set; set one of them")
+            self.problem(named, f"{row.variable} and {named} are both set; set one of them")
+            return None
         return self.content(named, row.secret)
 
     def value(self, variable: str, kind: Kind, secret: bool = False) -> Value | None:
@@ -105,7 +106,8 @@ class _Reader:
         try:
             return Value(kind.read(text), f"variable {variable}", secret=secret)
         except ValueError as error:
-            return self.problem(variable, f"{variable} {error}")
+            self.problem(variable, f"{variable} {error}")
+            return None
 
     def content(self, variable: str, secret: bool) -> Value | None:
         """The content of the file that the variable names; a last line end is no part of a secret."""
@@ -116,13 +118,14 @@ class _Reader:
             return Value(self.read(Path(path)).rstrip("\r\n"), f"variable {variable}", secret=secret)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            return self.problem(variable, f"{path} cannot be read: {reason}")
+            self.problem(variable, f"{path} cannot be read: {reason}")
+            return None
 
     def problem(self, variable: str, text: str) -> None:
         self.problems.append(ConfigError(text, origin=f"variable {variable}", field=variable))
 
     def check_names(self) -> None:
-        """A misspelt variable of a section of ours is an error; other SMARTHOST_… names are not ours to judge.
+        """A misspelt variable of a section of ours is an error; of other SMARTHOST_… names nothing is said.
 
         An orchestrator sets names such as SMARTHOST_PORT and SMARTHOST_SERVICE_HOST for a service so called.
         """

@@ -37,8 +37,8 @@ def _text(value: object) -> object:
 def _secret(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("must be text in quotes")
-    if "\0" in value:
-        raise ValueError("must not contain a NUL character")
+    if any(char in "\0\r\n" for char in value):
+        raise ValueError("must be one line without NUL")
     return value
 
 
@@ -61,19 +61,19 @@ def _integer(low: int, high: int) -> Callable[[object], object]:
     return read
 
 
-def _size(value: object) -> object:
+def _size(low: int) -> Callable[[object], object]:
     """Bytes, or a number with a unit: decimal k, M, G or binary KiB, MiB, GiB."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"\s*([0-9]{1,15})\s*([a-z]*)\s*", value.lower())
-        factor = (
-            UNITS.get(match[2].removesuffix("b") if match[2] in ("b", "kb", "mb", "gb") else match[2])
-            if match
-            else None
-        )
-        value = int(match[1]) * factor if match and factor else None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-        raise ValueError('must be a number of bytes, or text such as "50 MiB"')
-    return value
+
+    def read(value: object) -> object:
+        if isinstance(value, str):
+            match = re.fullmatch(r"\s*([0-9]{1,15})\s*([kmg]?|[kmg]ib)\s*", value.lower())
+            value = int(match[1]) * UNITS[match[2]] if match else None
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**53:
+            least = f", at least {low}" if low else ""
+            raise ValueError(f'must be a number of bytes{least}, or text such as "50 MiB"')
+        return value
+
+    return read
 
 
 def _choice(*words: str) -> Callable[[object], object]:
@@ -118,8 +118,31 @@ def _host(value: object) -> object:
     return name
 
 
+def _domain(value: object) -> object:
+    found = _host(value)
+    if re.fullmatch(r"[0-9.]+", str(found)) or ":" in str(found):
+        raise ValueError("must be a domain name, not an address")
+    return found
+
+
+def _helo(value: object) -> object:
+    """A host name, or an address literal in brackets (RFC 5321 4.1.3)."""
+    if isinstance(value, str) and re.fullmatch(r"\[(IPv6:)?[0-9A-Fa-f.:]{2,45}\]", value):
+        return value
+    found = _host(value)
+    if re.fullmatch(r"[0-9.]+", str(found)) or ":" in str(found):
+        raise ValueError("must be a host name, or an address in brackets such as [192.0.2.1]")
+    return found
+
+
+def _name(value: object) -> object:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}", value):
+        raise ValueError("must be letters, digits, space, point, hyphen and underscore")
+    return value
+
+
 def _pin(value: object) -> object:
-    digits = value.replace(":", "").strip().lower() if isinstance(value, str) else None
+    digits = re.sub(r"^sha256:|:", "", value.strip().lower()) if isinstance(value, str) else None
     if digits is None or not re.fullmatch(r"([0-9a-f]{64})?", digits):
         raise ValueError("must be the SHA-256 of the server's certificate: 64 hexadecimal digits")
     return digits
@@ -129,9 +152,13 @@ TEXT = Kind("text", _text)
 SECRET = Kind("secret text", _secret)
 PATH = Kind("file name", _text)
 BOOLEAN = Kind("true or false", _boolean)
-SIZE = Kind('bytes, or text such as "50 MiB"', _size)
+SIZE = Kind("size", _size(0))
+LIMIT = Kind("size", _size(1024))
 ADDRESS = Kind("email address", _address)
 HOST_NAME = Kind("host name or IP address", _host)
+DOMAIN = Kind("domain name", _domain)
+HELO = Kind("host name, or address in brackets", _helo)
+SERVER_NAME = Kind("letters, digits, space . - _", _name)
 PIN = Kind("SHA-256, hex", _pin)
 
 

@@ -2,21 +2,20 @@
 
 The highest layer that says something wins, but for a locked value: against that, what administrators set
 counts for nothing. A lock is a lock on the *name*: a variable may still override a locked line of a file,
-for who sets variables of the service is who could edit the file.
+for who sets variables of the service is who could edit the file. The `log` driver locks every server.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
 
 from smarthost.config._kinds import ADDRESS
-from smarthost.config._table import BY_NAME, SAFE_RETRY_AFTER, SETTINGS, UPSTREAM, UPSTREAM_BY_KEY
+from smarthost.config._table import BY_NAME, SAFE_RETRY_AFTER, SETTINGS, UPSTREAM
 from smarthost.config._toml import nearest
-from smarthost.config._values import Layer, Settings, UpstreamSource, Value
+from smarthost.config._values import Layer, Settings, UpstreamSource, Value, is_locked
 from smarthost.errors import ConfigError
 
 
@@ -50,6 +49,7 @@ def resolve(layers: Sequence[Layer], lock: Sequence[str] = ()) -> Settings:
     administrators made of them is the control plane's.
     """
     values = {setting.name: Value(setting.default) for setting in SETTINGS}
+    lock = tuple(lock)
     upstreams: tuple[UpstreamSource, ...] = ()
     for layer in layers:
         for name, value in layer.values.items():
@@ -57,15 +57,13 @@ def resolve(layers: Sequence[Layer], lock: Sequence[str] = ()) -> Settings:
             if not (layer.stored and (is_locked(name, lock) or (lower is not None and lower.locked))):
                 values[name] = _over(lower, value)
         upstreams = _servers(upstreams, layer.upstreams)
+    if values["delivery.driver"].value == "log":
+        lock += ("upstream.*",)
     return Settings(
         values={name: _lock(value, is_locked(name, lock)) for name, value in values.items()},
         upstreams=tuple(_lock_server(row, lock) for row in one_default(upstreams)),
+        lock=lock,
     )
-
-
-def is_locked(name: str, lock: Sequence[str]) -> bool:
-    """Whether a glob of SMARTHOST_LOCK names this setting. Servers are upstream.NAME.FIELD."""
-    return any(fnmatchcase(name, glob) for glob in lock)
 
 
 def stored_layer(rows: Iterable[tuple[str, Any, str, str]]) -> tuple[Layer, tuple[ConfigError, ...]]:
@@ -100,31 +98,6 @@ def check_value(name: str, raw: object) -> Any:
         return kind.read(raw)
     except ValueError as error:
         raise ConfigError(f"{name} {error}", field=name) from None
-
-
-def check_upstream(raw: Mapping[str, object]) -> tuple[dict[str, Any], tuple[ConfigError, ...]]:
-    """Check a server that a page, a command or the API describes, by the keys of the file.
-
-    Returns the given fields by their names in `routing.Upstream`, canonical, and every problem. Values of
-    ca_file, client_cert and client_key are taken as content here: reading files is the caller's.
-    """
-    fields: dict[str, Any] = {}
-    problems = []
-    for key, value in raw.items():
-        row = UPSTREAM_BY_KEY.get(key)
-        if row is None:
-            near = nearest(key, UPSTREAM_BY_KEY)
-            problems.append(
-                ConfigError(f"unknown key {key}" + (f"; did you mean {near}?" if near else ""), field=key)
-            )
-            continue
-        try:
-            if row.file and not isinstance(value, str):
-                raise ValueError("must be text")
-            fields[row.field] = value if row.file else row.kind.read(value)
-        except ValueError as error:
-            problems.append(ConfigError(f"{key} {error}", field=key))
-    return fields, tuple(problems)
 
 
 def server_problems(fields: Mapping[str, Any]) -> tuple[ConfigError, ...]:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from smarthost.config._kinds import (
     ADDRESS,
     BOOLEAN,
+    DOMAIN,
+    HELO,
     HOST_NAME,
+    LIMIT,
     PATH,
     PIN,
     SECRET,
+    SERVER_NAME,
     SIZE,
     TEXT,
     Kind,
@@ -65,14 +69,12 @@ class UpstreamField:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting(
-        "server.hostname", HOST_NAME, "", "Name in banners, HELO and Received; empty: the machine's own."
-    ),
-    Setting("server.domain", HOST_NAME, "", "Completes addresses without a domain; empty: the hostname."),
+    Setting("server.hostname", DOMAIN, "", "Name in banners, HELO and Received; empty: the machine's own."),
+    Setting("server.domain", DOMAIN, "", "Completes addresses without a domain; empty: the hostname."),
     Setting("server.contact", ADDRESS, "", "The administrator's address, named in refusals."),
-    Setting("limits.max_size", SIZE, 50 * 2**20, "Largest message that is accepted, in bytes."),
+    Setting("limits.max_size", LIMIT, 50 * 2**20, "Largest message that is accepted, in bytes."),
     Setting("limits.max_recipients", integer(1, 100_000), 1000, "Most recipients of one message."),
-    Setting("limits.max_header", SIZE, 200 * 2**10, "Largest header section of a message, in bytes."),
+    Setting("limits.max_header", LIMIT, 200 * 2**10, "Largest header section of a message, in bytes."),
     Setting(
         "limits.max_hops", integer(1, 1000), 50, "Received fields from which a message counts as looping."
     ),
@@ -99,7 +101,7 @@ SECTIONS = tuple(dict.fromkeys(setting.section for setting in SETTINGS))
 
 UPSTREAM: tuple[UpstreamField, ...] = (
     UpstreamField(
-        "name", "name", TEXT, "default", "What people call the server; each [[upstream]] needs one."
+        "name", "name", SERVER_NAME, "default", "What people call the server; each [[upstream]] needs one."
     ),
     UpstreamField(
         "default", "default", BOOLEAN, False, "Of several servers, the one that mail goes through."
@@ -126,7 +128,7 @@ UPSTREAM: tuple[UpstreamField, ...] = (
         secret=True,
         file=True,
     ),
-    UpstreamField("helo", "helo", HOST_NAME, "", "Name given in HELO; empty: the server.hostname."),
+    UpstreamField("helo", "helo", HELO, "", "Name given in HELO; empty: the server.hostname."),
     UpstreamField(
         "auth",
         "mechanism",
@@ -140,14 +142,14 @@ UPSTREAM: tuple[UpstreamField, ...] = (
     UpstreamField("password", "password", SECRET, "", "Password of that user.", secret=True),
     UpstreamField("from", "from_address", ADDRESS, "", "From address of mail that has none."),
     UpstreamField("from_name", "from_name", TEXT, "", "Name beside that From address."),
-    UpstreamField("connections", "connections", integer(1, 1000), 8, "Most connections at once."),
-    UpstreamField("rate", "rate", integer(0, 10**9), 0, "Messages a minute; 0: no limit."),
-    UpstreamField("quota", "quota", integer(0, 10**12), 0, "Messages a day; 0: no limit."),
+    UpstreamField("connections", "connections", integer(1, 200), 8, "Most connections at once."),
+    UpstreamField("rate", "rate", integer(0, 10**6), 0, "Messages a minute; 0: no limit."),
+    UpstreamField("quota", "quota", integer(0, 10**8), 0, "Messages a day; 0: no limit."),
     UpstreamField(
         "max_size", "max_size", SIZE, 0, "Largest message through it, in bytes; 0: what the server says."
     ),
     UpstreamField(
-        "max_recipients", "max_recipients", integer(1, 100_000), 100, "Most recipients in one transaction."
+        "max_recipients", "max_recipients", integer(1, 10_000), 100, "Most recipients in one transaction."
     ),
     UpstreamField(
         "unknown",

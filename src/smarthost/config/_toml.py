@@ -1,4 +1,4 @@
-"""One native TOML file as a layer, with every problem of it at once. Pure: `read` opens files that it names."""
+"""One native TOML file as a layer, with every problem of it at once. Pure: `read` opens what it names."""
 
 from __future__ import annotations
 
@@ -121,8 +121,7 @@ class _Reader:
             if found is not None and (row.file or key in FILE_KEYS) and found.value:
                 found = self.content((*path, key), found)
             if found is not None:
-                secret = row.secret
-                fields[row.field] = Value(found.value, found.origin, found.locked, secret)
+                fields[row.field] = Value(found.value, found.origin, found.locked, row.secret)
         default = fields.pop("default", None)
         name = fields.get("name")
         if len(path) > 1 and (name is None or not name.value):
@@ -172,11 +171,13 @@ class _Reader:
 
     def unknown(self, path: tuple[str | int, ...], key: str, known: Iterable[str], hint: str = "") -> None:
         near = nearest(key, known)
-        text = f"unknown key {key}"
+        text = f"unknown key {key}; "
         if hint:
-            text += f"; {hint}"
+            text += hint
         elif near:
-            text += f"; did you mean {near}?"
+            text += f"did you mean {near}?"
+        else:
+            text += f"known here: {', '.join(known)}"
         self.problem(path, text)
 
     def problem(self, path: tuple[str | int, ...], text: str) -> None:

@@ -9,6 +9,8 @@ process with another environment. Secrets are left out of that text.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -70,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     values: dict[str, Value]
     upstreams: tuple[UpstreamSource, ...] = ()
+    lock: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Any:
         """The plain value of a scalar; its default where nobody set it. KeyError for an unknown name."""
@@ -85,6 +88,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             for name, row in self.values.items()
             if name.startswith(prefix)
         }
+
+    def locked(self, name: str) -> bool:
+        """Whether administrators may not change it: "section.key", "aliases.NAME" or "upstream.NAME.KEY"."""
+        if is_locked(name, self.lock):
+            return True
+        section, _, rest = name.partition(".")
+        if section != "upstream":
+            return name in self.values and self.values[name].locked
+        server, _, key = rest.rpartition(".")
+        field = UPSTREAM_BY_KEY[key].field
+        return any(
+            field in row.fields and row.fields[field].locked for row in self.upstreams if row.name == server
+        )
+
+
+def is_locked(name: str, lock: Sequence[str]) -> bool:
+    """Whether a glob names this setting; "*" covers points too, so "upstream.*" is all servers."""
+    return any(fnmatchcase(name, glob) for glob in lock)
 
 
 _encoder = msgspec.json.Encoder()

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from smarthost.mail import Address
+from smarthost.mail import Address, Mailbox, parse_address
 from smarthost.routing import _refusals as refuse
 from smarthost.routing._types import (
     Admitted,
@@ -118,7 +118,7 @@ def _recipient_count(directory: Directory, submission: Submission) -> Refusal | 
 
 def _site_size(directory: Directory, submission: Submission) -> Refusal | None:
     limit = directory.limits.max_size
-    if submission.size is None or not limit or submission.size <= limit:
+    if submission.size is None or submission.size <= limit:
         return None
     return refuse.too_large(submission.size, limit, "here")
 
@@ -226,12 +226,5 @@ def _edits(submission: Submission, upstream: Upstream) -> Edits | None:
 
 @lru_cache(maxsize=256)
 def _from_edits(name: str, address: str, bare: bool) -> Edits:
-    return Edits(header_from_if_missing=_mailbox(name, address), sender=address if bare else "")
-
-
-def _mailbox(name: str, address: str) -> str:
-    """Text for a From field, as a person would write it; the header writer encodes what is not ASCII."""
-    if not name:
-        return address
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{quoted}" <{address}>'
+    mailbox = Mailbox(name, parse_address(address))
+    return Edits(header_from_if_missing=str(mailbox), sender=address if bare else "")

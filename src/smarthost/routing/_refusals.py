@@ -62,7 +62,7 @@ def smtputf8_needed(address: Address, recipient: Address | None = None) -> Refus
 
 def no_route(directory: Directory, recipient: Address) -> Refusal:
     text = (
-        f"No outgoing server is configured, so mail to {recipient} has no route."
+        "No outgoing server is configured, so there is no route for this mail."
         f" {_ask(directory)} to set one (smarthost upstream set)."
     )
     return Refusal(recipient=recipient, code=550, enhanced="5.4.4", slug="no-route", text=text)
@@ -70,7 +70,7 @@ def no_route(directory: Directory, recipient: Address) -> Refusal:
 
 def personal_gone(recipient: Address) -> Refusal:
     text = (
-        f"Your own outgoing server no longer exists, so mail to {recipient} has no route."
+        "Your own outgoing server no longer exists, so there is no route for this mail."
         " Set your server again, or restore the default."
     )
     return Refusal(recipient=recipient, code=550, enhanced="5.4.4", slug="no-route", text=text)
