@@ -41,7 +41,7 @@ depends on what `data_to_send` has given out: whoever must not commit to a final
 answered inside: order, syntax, parameters, limits.
 
     server = Server(ServerOptions(hostname="mail.example.com", auth=True, starttls=True))
-    server.greet()                                       # or greet(Reply(421, "4.7.0", "too many connections"))
+    server.greet()                                       # or greet(Reply(421, "4.7.0", "too many sessions"))
     while not server.closing:
         writer.write(server.data_to_send())
         data = await reader.read(65536)

@@ -37,7 +37,7 @@ NOTHING = Capabilities()
 
 
 def parse_capabilities(text: str) -> Capabilities:
-    """Read the text of a positive answer to EHLO, its lines joined by "\\n". What is malformed is left out."""
+    """Read the text of a positive answer to EHLO, its lines joined by "\\n". The malformed is left out."""
     greeting, *lines = text.split("\n")
     extensions: dict[str, str] = {}
     for line in lines:

@@ -25,7 +25,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The session cannot be set up; close the connection. text is one sentence for people, without secrets."""
+    """The session cannot be set up; close the connection. text is one sentence for people, no secrets."""
 
     stage: Stage
     reply: Reply | None

@@ -44,7 +44,7 @@ class Reply:
 
 
 class Security(StrEnum):
-    """NONE: in clear. STARTTLS: required, never skipped. TLS: the driver did the handshake before (RFC 8314)."""
+    """NONE: in clear. STARTTLS: required, never skipped. TLS: the handshake came first (RFC 8314)."""
 
     NONE = "none"
     STARTTLS = "starttls"
@@ -265,7 +265,7 @@ class MailParams:
 
 @dataclass(frozen=True, slots=True)
 class RcptParams:
-    """ESMTP parameters of RCPT, decoded: notify such as "FAILURE,DELAY", orcpt such as "rfc822;a@b", or ""."""
+    """ESMTP parameters of RCPT, decoded: notify like "FAILURE,DELAY", orcpt like "rfc822;a@b", or ""."""
 
     notify: str = ""
     orcpt: str = ""
