@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from campaign import kill, power, term, upstream
+from campaign import disk, engines, kill, power, upstream
 from campaign.score import Score
 
 Hunt = Callable[[Path, int, str], list[Score]]
@@ -22,17 +22,21 @@ def _killed(*points: str) -> Hunt:
 
 HUNTS: dict[str, Hunt] = {
     "ack-before-commit": _killed("before-commit", "before-insert"),
-    "swallow-commit-error": lambda folder, seed, bug: upstream.full_disk(folder, seed, bug),
+    "swallow-commit-error": lambda folder, seed, bug: disk.run(folder, seed, planted=bug),
     "synchronous-normal": lambda folder, seed, bug: power.run(folder, seed, planted=bug),
     "done-before-send": _killed("after-lease", "mid-body", "during-handshake"),
     "delete-leased-on-start": _killed("after-lease", "mid-body"),
     "unknown-as-failed": _killed("after-lease", "after-upstream-dot"),
     "lease-never-expires": _killed("after-lease", "before-complete"),
-    "complete-without-token": lambda folder, seed, bug: upstream.stale_completion(folder, seed, bug),
-    "retry-whole-list": lambda folder, seed, bug: upstream.partial(folder, seed, planted=bug),
-    "no-dot-stuffing": lambda folder, seed, bug: upstream.partial(folder, seed, planted=bug, chunking=False),
-    "reply-desync": lambda folder, seed, bug: upstream.partial(folder, seed, planted=bug),
-    "notice-loop": lambda folder, seed, bug: upstream.notices(folder, seed, planted=bug),
+    "complete-without-token": lambda folder, seed, bug: [
+        engines.two(folder, seed, stopped=True, planted=bug)
+    ],
+    "retry-whole-list": lambda folder, seed, bug: [upstream.partial(folder, seed, planted=bug)],
+    "no-dot-stuffing": lambda folder, seed, bug: [
+        upstream.partial(folder, seed, planted=bug, chunking=False)
+    ],
+    "reply-desync": lambda folder, seed, bug: [upstream.partial(folder, seed, planted=bug)],
+    "notice-loop": lambda folder, seed, bug: [upstream.notices(folder, seed, planted=bug)],
 }
 
 
@@ -52,6 +56,3 @@ def run(folder: Path, seed: int, *, long: bool = False, planted: str = "") -> li
             score.faults.append("NOT caught: the campaign is blind to this bug")
         scores.append(score)
     return scores
-
-
-__all__ = ["HUNTS", "run", "term"]

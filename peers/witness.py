@@ -44,12 +44,13 @@ def body_hash(content: bytes) -> str:
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How the sink behaves: seconds of `pause` before each acceptance; shares of messages whose acceptance
-    is answered by a lost connection (`lost`), of recipients that are refused for now (`deferred`)."""
+    is answered by a lost connection (`lost`), of recipients refused for now (`deferred`) or for good (`refused`)."""
 
     chunking: bool = True
     pause: float = 0.0
     lost: float = 0.0
     deferred: float = 0.0
+    refused: float = 0.0
 
 
 class _Session(asyncio.Protocol):
@@ -129,6 +130,8 @@ class _Session(asyncio.Protocol):
                 answers.append(b"250 ok\r\n")
             case b"RCPT" if self._chance.random() < self._manner.deferred:
                 answers.append(b"450 4.2.0 not now\r\n")
+            case b"RCPT" if self._chance.random() < self._manner.refused:
+                answers.append(b"550 5.1.1 nobody of that name\r\n")
             case b"RCPT":
                 found = _PATH.search(line)
                 self._recipients.append(found.group(1) if found else b"-")
@@ -232,6 +235,6 @@ async def _serve(port: int, file: str, manner: Manner, chance: random.Random) ->
 if __name__ == "__main__":
     import uvloop
 
-    _port, _name, _seed, _chunking, _pause, _lost, _deferred = sys.argv[1:]
-    _manner = Manner(_chunking == "1", float(_pause), float(_lost), float(_deferred))
+    _port, _name, _seed, _chunking, *_shares = sys.argv[1:]
+    _manner = Manner(_chunking == "1", *(float(share) for share in _shares))
     uvloop.run(_serve(int(_port), _name, _manner, random.Random(int(_seed))))

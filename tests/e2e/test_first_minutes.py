@@ -104,7 +104,7 @@ def test_it_takes_mail_from_the_sendmail_command(service: Service) -> None:
         check=True,
     )
     row = wait_for_state(service, "sendmail@example.com", "captured")
-    shown = service.json("queue", "show", row["message_id"])
+    shown = service.json("queue", "show", row["id"])
     assert shown["door"] == "sendmail"
 
 
@@ -148,7 +148,7 @@ assert message.send() == 1
     )
     row = wait_for_state(service, "django@example.com", "captured")
     wait_for_state(service, "bcc@example.com", "captured")
-    raw = service.command("queue", "show", row["message_id"], "--content").stdout
+    raw = service.command("queue", "show", row["id"], "--content").stdout
     parsed = email.message_from_string(raw, policy=email.policy.default)
     assert parsed.get_body(("plain",)).get_content().strip() == "text"
     assert [part.get_filename() for part in parsed.iter_attachments()] == ["a.csv"]

@@ -60,7 +60,7 @@ def test_it_delivers_through_postfix(
     delivered = [mail for mail in peer.delivered() if recipient.encode() in mail]
     assert len(delivered) == 1
     assert b"\n\n.dots\n..\n" in delivered[0]
-    shown = service.json("queue", "show", row["message_id"])
+    shown = service.json("queue", "show", row["id"])
     assert "queued as" in str(shown)
     expected = "SCRAM-SHA-256" if mechanism == "auto" else mechanism.upper()
     assert f"sasl_method={expected}" in peer.log()
@@ -75,7 +75,7 @@ def test_it_waits_while_the_password_is_wrong_and_goes_on_when_it_is_right(
     service.command("upstream", "set", *words, stdin="wrong\n")
     send(service, "patience@example.com")
     row = wait_for_state(service, "patience@example.com", "queued")
-    shown = service.json("queue", "show", row["message_id"])
+    shown = service.json("queue", "show", row["id"])
     assert shown["recipients"][0]["attempts"] == 0  # a fault of the route costs the message nothing
     service.command("upstream", "set", *words, stdin=PASSWORD + "\n")
     wait_for_state(service, "patience@example.com", "sent")
