@@ -49,26 +49,28 @@ def examine(
     Raises TooLarge over `limits.max_size`; HeaderError and LoopError as `read_headers` does.
     """
     if len(raw) > limits.max_size:
-        raise too_large(limits)
+        raise too_large(limits.max_size)
     content = normalise_newlines(raw)
     return content, read_headers(
         content, max_header=limits.max_header, max_hops=limits.max_hops, complete=complete
     )
 
 
-def too_large(limits: Limits) -> TooLarge:
+def too_large(limit: int) -> TooLarge:
     """The one text for a message over the size limit."""
-    return TooLarge(f"The message is larger than the {limits.max_size} bytes that are accepted here")
+    return TooLarge(f"The message is larger than the {limit} bytes that are accepted here.")
 
 
-def fingerprint(sender: str, recipients: Iterable[str], content: bytes) -> bytes:
+def fingerprint(
+    sender: str, recipients: Iterable[str], content: bytes = b"", *, digest: bytes | None = None
+) -> bytes:
     """SHA-256 of what was asked for, to tell a repeated request from another one under the same key.
 
-    `content` is the content as accepted (without our trace), or the SHA-256 of it where it was streamed, or
-    any other canonical form of a request (HTTP: the request's JSON, since built mail has a new date).
+    `content` is the content as accepted (without our trace), or any other canonical form of a request (HTTP:
+    the request's JSON, since built mail has a new date). digest is its SHA-256 where it was streamed.
     """
     envelope = "\n".join((sender, *sorted(recipients), "")).encode()
-    return hashlib.sha256(envelope + hashlib.sha256(content).digest()).digest()
+    return hashlib.sha256(envelope + (digest or hashlib.sha256(content).digest())).digest()
 
 
 def refused(refusals: Iterable[Refusal]) -> SmarthostError:
@@ -112,7 +114,7 @@ def prepare(
     now, send_at  microseconds since the epoch.  content None: `size` bytes were streamed in `chunks` chunks.
     key           idempotency key, "" for none; then `fingerprint` is needed too.
     notify        canonical recipient → "NOTIFY=…;ORCPT=…" (RFC 3461).
-    flags         further flags (ONE_TIME_LINK); those of the content are found here.
+    flags         further flags: ONE_TIME_LINK, and EIGHT_BIT where streamed content has such bytes.
     """
     if refusals := decision.refusals:
         raise refused(refusals)
@@ -133,7 +135,7 @@ def prepare(
         header_from=str(facts.header_from) if facts.header_from else "",
         subject=facts.subject,
         message_id=facts.message_id,
-        flags=flags | _flags(submission, facts),
+        flags=flags | _flags(submission, facts, content),
         priority=priority,
         send_at=send_at,
         dsn_ret=dsn_ret,
@@ -169,7 +171,7 @@ def _edits(edits: Edits | None, facts: HeaderFacts) -> str | None:
     return None if edits is None else encode_edits(edits)
 
 
-def _flags(submission: Submission, facts: HeaderFacts) -> Flag:
+def _flags(submission: Submission, facts: HeaderFacts, content: bytes | None) -> Flag:
     """What the content is, found once so that sending needs no second look."""
     found = 0
     if not facts.has_date:
@@ -180,7 +182,7 @@ def _flags(submission: Submission, facts: HeaderFacts) -> Flag:
         found |= Flag.STRIP_HIDDEN.value
     if facts.header_from is None:
         found |= Flag.ADD_FROM.value
-    if facts.eight_bit:
+    if facts.eight_bit or (content is not None and not content.isascii()):
         found |= Flag.EIGHT_BIT.value
     if facts.utf8:
         found |= Flag.SMTPUTF8.value
