@@ -1,0 +1,7 @@
+"""`python -m smarthost.engine`."""
+
+import sys
+
+from smarthost.engine.main import run
+
+sys.exit(run())
