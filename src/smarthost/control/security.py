@@ -9,7 +9,9 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -77,3 +79,28 @@ def plain_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     address = ipaddress.ip_address(text)
     mapped = getattr(address, "ipv4_mapped", None)
     return mapped or address
+
+
+def peer_address(request: HttpRequest) -> str:
+    """Whose address this is for logs and limits."""
+    meta, proxies = request.META, _proxies()
+    return client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""), proxies)
+
+
+def trusted_address(request: HttpRequest) -> str | None:
+    """The address that may stand for somebody; None where it may be a stranger's.
+
+    A request that was forwarded, but not by a proxy that we know, has its proxy's address: whoever trusts
+    127.0.0.1 would then trust the whole world.
+    """
+    meta, proxies = request.META, _proxies()
+    peer, forwarded = meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", "")
+    if not forwarded:
+        return None if meta.get("HTTP_FORWARDED") or meta.get("HTTP_X_REAL_IP") else peer
+    found = client_address(peer, forwarded, proxies)
+    return None if found == str(plain_ip(peer)) else found
+
+
+@lru_cache(maxsize=1)
+def _proxies() -> tuple[Network, ...]:
+    return parse_networks(settings.PROCESS.trusted_proxies)

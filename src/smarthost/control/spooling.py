@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import threading
+from contextlib import suppress
 
 from django.conf import settings
 
+from smarthost.errors import SmarthostError
 from smarthost.spool import Spool, open_spool
 
 _lock = threading.Lock()
@@ -24,15 +27,16 @@ def spool() -> Spool:
         return _open[1]
     with _lock:
         if _open is None or _open[0] != os.getpid():
-            process = settings.PROCESS
-            _open = os.getpid(), open_spool(process.database_url, process.data, name="web")
+            process, name = settings.PROCESS, f"web@{socket.gethostname()}:{os.getpid()}"
+            _open = os.getpid(), open_spool(process.database_url, process.data, name=name)
             atexit.register(close)
         return _open[1]
 
 
 def wake(topic: str) -> None:
-    """Tell every process that something changed."""
-    spool().wake(topic)
+    """Tell every process that something changed. A wake-up that is lost costs one polling interval."""
+    with suppress(SmarthostError):
+        spool().wake(topic)
 
 
 def close() -> None:

@@ -7,8 +7,8 @@
 
 The one row of `directory` is locked first, so changes happen one after another and the version that `admit`
 sees names exactly one state. Either all of it is committed (rows, directory, principals, event) or nothing;
-the engine is woken after the commit. What the directory must not contain is refused here with the sentence
-that `routing.check_directory` gives, and the change with it.
+the engine is woken after the commit. What the directory must not contain is refused here, and the change
+with it.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from django.db import transaction
 from django.utils import timezone
 
 from smarthost import faults
-from smarthost.control.directory import compiling
+from smarthost.control.directory import compiling, policy
 from smarthost.control.directory.models import Directory, Principal, PrincipalSecret
 from smarthost.control.messages.models import Event
 from smarthost.control.spooling import wake
 from smarthost.errors import ConfigError
-from smarthost.routing import check_directory, encode_directory, encode_principal
+from smarthost.routing import encode_directory, encode_principal
 from smarthost.spool import now_us
 
 
 @dataclass(slots=True)
 class Change:
-    """A change under way. `version` is the one that the directory will have."""
+    """A change under way. `version` is the one that the directory will have; `unchanged`: none is needed."""
 
     actor: str
     version: int
+    unchanged: bool = False
     touched: set[str] = field(default_factory=set)
 
     def touch(self, principal: str) -> None:
@@ -75,7 +76,7 @@ def changing(actor: str, *, compiles: bool = True) -> Iterator[Change]:
         row = _locked() if compiles else None
         change = Change(actor, row.version + 1 if row else 0)
         yield change
-        if row is not None:
+        if row is not None and not change.unchanged:
             _publish(row, change)
             transaction.on_commit(lambda: wake("directory"))
 
@@ -94,8 +95,6 @@ def _locked() -> Directory:
 
 def _publish(row: Directory, change: Change) -> None:
     directory = compiling.directory(change.version)
-    if problems := check_directory(directory):
-        raise ConfigError("; ".join(compiling.named(problem) for problem in problems))
     row.version, row.body, row.compiled_at = (
         change.version,
         encode_directory(directory).decode(),
@@ -129,3 +128,15 @@ def _publish_principal(id: str, version: int) -> None:
         PrincipalSecret(hash=secret.hash, principal_id=id, scopes=secret.scopes, expires_at=secret.expires_at)
         for secret in secrets
     )
+
+
+def set_setting(name: str, value: object, *, actor: str) -> None:
+    """Set a scalar or an alias. Raises ConfigError: unknown, unfit, locked with its origin."""
+    with changing(actor) as change:
+        policy.store(change, name, value)
+
+
+def restore_setting(name: str, *, actor: str) -> None:
+    """Take back what was set here, so that files, variables or the default show."""
+    with changing(actor) as change:
+        policy.restore(change, name)

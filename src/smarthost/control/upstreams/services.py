@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from django.conf import settings
 
+from smarthost.config import server_problems
 from smarthost.control.directory import policy
 from smarthost.control.directory.services import Change, changing
 from smarthost.control.ids import fresh
@@ -20,10 +21,10 @@ from smarthost.control.upstreams import checks
 from smarthost.control.upstreams.models import Upstream
 from smarthost.errors import ConfigError, NotFound
 from smarthost.routing import Mode
-from smarthost.vault import Destination, Key, load_or_create_key, seal
+from smarthost.vault import Destination, Key, load_or_create_key, seal, unseal
 
 SECRETS = ("password", "client_key")
-SETTABLE = tuple(checks.FIELDS)
+SETTABLE = tuple(field for field in checks.FIELDS if field not in SECRETS)
 BOUND = ("host", "port", "encryption", "verify", "username", "mechanism")
 """What a sealed secret is bound to."""
 
@@ -49,11 +50,11 @@ def set_upstream(
         raise ConfigError(f"A server has no setting {unknown[0]}", field=unknown[0])
     with changing(actor) as change:
         row, before = _row(name, values)
-        _refuse_locked(row)
         for field, value in values.items():
-            setattr(row, field, checks.FIELDS[field](field, value))
-        _check_whole(row, password)
+            setattr(row, field, checks.check(field, value))
         _seal_secrets(row, before, password, client_key)
+        _refuse_locked(row, before)
+        _check_whole(row)
         _store(row, change, before, default)
         policy.end_capture(change)
     return show(row)
@@ -93,7 +94,8 @@ def list_upstreams() -> list[dict[str, object]]:
 
 
 def remove(text: str, *, actor: str) -> None:
-    """Remove a server. What waits for it waits until it is rerouted. A file's server shows again.
+    """Remove a server. What waits for it waits until it is rerouted. A file's server shows
+    again within two seconds while the web process runs.
 
     Raises NotFound, ConfigError for a locked one.
     """
@@ -102,13 +104,12 @@ def remove(text: str, *, actor: str) -> None:
         _refuse_locked(row)
         change.record(row.id, f"Server {row.name} was removed", {"name": (row.name, "")})
         row.delete()
-        policy.sync_upstreams(change)
 
 
 def set_default(text: str, *, actor: str) -> None:
     """Make this the server that carries what no other rule claims. Raises NotFound."""
     with changing(actor) as change:
-        _make_default(find(text), change)
+        make_default(find(text), change)
 
 
 def set_mode(mode: str, *, actor: str) -> None:
@@ -121,9 +122,16 @@ def set_mode(mode: str, *, actor: str) -> None:
 
 def seal_for(row: Upstream, secret: str) -> str:
     """Seal a secret for this server's destination and no other."""
-    return (
-        seal(_key(), secret, Destination(**{field: getattr(row, field) for field in BOUND})) if secret else ""
-    )
+    return seal(_key(), secret, _destination(row)) if secret else ""
+
+
+def open_secret(row: Upstream, field: str) -> str:
+    """A sealed secret of this server in clear. Raises SecretError where it does not belong to it."""
+    return unseal(_key(), getattr(row, field), _destination(row)) if getattr(row, field) else ""
+
+
+def _destination(row: Upstream) -> Destination:
+    return Destination(**{field: getattr(row, field) for field in BOUND})
 
 
 def _key() -> Key:
@@ -142,26 +150,28 @@ def _row(name: str | None, values: Mapping[str, object]) -> tuple[Upstream, dict
     return row, {field: getattr(row, field) for field in (*SETTABLE, *SECRETS)}
 
 
-def _refuse_locked(row: Upstream) -> None:
-    if row.locked:
-        raise ConfigError(f"Server {row.name} is locked by {row.origin}; change it there", origin=row.origin)
+def _refuse_locked(row: Upstream, before: Mapping[str, object] | None = None) -> None:
+    """What is locked keeps its value; a server of which anything is locked cannot be removed."""
+    now = policy.settings()
+    for field in (*SETTABLE, *SECRETS):
+        changes = before is None or before.get(field, getattr(Upstream(), field)) != getattr(row, field)
+        origin = policy.lock_of(now, row.name, field) if changes else None
+        if origin is not None:
+            raise ConfigError(
+                f"{field} of the server {row.name} is locked by {origin}; change it there",
+                origin=origin,
+                field=field,
+            )
 
 
-def _check_whole(row: Upstream, password: str | None) -> None:
+def _check_whole(row: Upstream) -> None:
     """What no field shows alone."""
-    if row.mechanism == "none" and (row.username or password):
+    if row.mechanism == "none" and row.username:
         raise ConfigError(
             "With authentication none there is neither user name nor password", field="mechanism"
         )
-    has_password = bool(row.password if password is None else password)
-    if row.username and not has_password:
-        raise ConfigError("A user name needs its password", field="password")
-    if has_password and not row.username:
-        raise ConfigError("A password needs its user name", field="username")
-    if row.mechanism not in ("auto", "none") and not row.username:
-        raise ConfigError(
-            f"Authentication by {row.mechanism} needs a user name and a password", field="username"
-        )
+    for problem in server_problems({field: getattr(row, field) for field in (*SETTABLE, *SECRETS)}):
+        raise problem
 
 
 def _seal_secrets(
@@ -172,7 +182,7 @@ def _seal_secrets(
         if given is not None:
             if field == "client_key" and given:
                 checks.private_key(given)
-            setattr(row, field, seal_for(row, checks.secret(field, given)))
+            setattr(row, field, seal_for(row, checks.check(field, given)))
         elif moved and getattr(row, field):
             word = "password" if field == "password" else "client key"
             raise ConfigError(
@@ -180,8 +190,6 @@ def _seal_secrets(
                 " host, port, encryption, verification, user name or mechanism.",
                 field=field,
             )
-    if bool(row.client_key) != bool(row.client_cert_pem):
-        raise ConfigError("A client certificate and its key are set both or neither", field="client_cert_pem")
 
 
 def _store(row: Upstream, change: Change, before: Mapping[str, object], default: bool | None) -> None:
@@ -196,10 +204,11 @@ def _store(row: Upstream, change: Change, before: Mapping[str, object], default:
             changes[field] = ("", "changed") if secret else (old, new)
     change.record(row.id, f"Server {row.name} was {'changed' if before else 'added'}", changes)
     if default or not Upstream.objects.filter(is_default=True).exists():
-        _make_default(row, change)
+        make_default(row, change)
 
 
-def _make_default(row: Upstream, change: Change) -> None:
+def make_default(row: Upstream, change: Change) -> None:
+    """Within a change: this server is the default one, and no other."""
     if row.is_default:
         return
     old = Upstream.objects.filter(is_default=True).first()

@@ -6,70 +6,75 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Directory',
+            name="Directory",
             fields=[
-                ('id', models.PositiveSmallIntegerField(primary_key=True, serialize=False)),
-                ('version', models.BigIntegerField()),
-                ('body', models.TextField()),
-                ('compiled_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ("id", models.PositiveSmallIntegerField(primary_key=True, serialize=False)),
+                ("version", models.BigIntegerField()),
+                ("body", models.TextField()),
+                ("compiled_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={
-                'db_table': 'directory',
+                "db_table": "directory",
             },
         ),
         migrations.CreateModel(
-            name='Layer',
+            name="Layer",
             fields=[
-                ('name', models.CharField(max_length=20, primary_key=True, serialize=False)),
-                ('body', models.TextField()),
-                ('read_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ("name", models.CharField(max_length=20, primary_key=True, serialize=False)),
+                ("body", models.TextField()),
+                ("read_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={
-                'db_table': 'setting_layer',
+                "db_table": "setting_layer",
             },
         ),
         migrations.CreateModel(
-            name='Principal',
+            name="Principal",
             fields=[
-                ('id', models.CharField(max_length=40, primary_key=True, serialize=False)),
-                ('login', models.CharField(max_length=254, unique=True)),
-                ('body', models.TextField()),
-                ('version', models.BigIntegerField()),
+                ("id", models.CharField(max_length=40, primary_key=True, serialize=False)),
+                ("login", models.CharField(max_length=254, unique=True)),
+                ("body", models.TextField()),
+                ("version", models.BigIntegerField()),
             ],
             options={
-                'db_table': 'principal',
+                "db_table": "principal",
             },
         ),
         migrations.CreateModel(
-            name='Setting',
+            name="Setting",
             fields=[
-                ('name', models.CharField(max_length=100, primary_key=True, serialize=False)),
-                ('value', models.JSONField()),
-                ('set_by', models.CharField(max_length=254)),
-                ('set_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ("name", models.CharField(max_length=100, primary_key=True, serialize=False)),
+                ("value", models.JSONField()),
+                ("set_by", models.CharField(max_length=254)),
+                ("set_at", models.DateTimeField(default=django.utils.timezone.now)),
             ],
             options={
-                'db_table': 'setting',
+                "db_table": "setting",
             },
         ),
         migrations.CreateModel(
-            name='PrincipalSecret',
+            name="PrincipalSecret",
             fields=[
-                ('hash', models.CharField(max_length=64, primary_key=True, serialize=False)),
-                ('scopes', models.TextField(default='')),
-                ('expires_at', models.BigIntegerField(null=True)),
-                ('principal', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='secrets', to='directory.principal')),
+                ("hash", models.CharField(max_length=64, primary_key=True, serialize=False)),
+                ("scopes", models.TextField(default="")),
+                ("expires_at", models.BigIntegerField(null=True)),
+                (
+                    "principal",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="secrets",
+                        to="directory.principal",
+                    ),
+                ),
             ],
             options={
-                'db_table': 'principal_secret',
+                "db_table": "principal_secret",
             },
         ),
     ]

@@ -5,51 +5,55 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Upstream',
+            name="Upstream",
             fields=[
-                ('id', models.CharField(editable=False, max_length=40, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=100, unique=True)),
-                ('kind', models.CharField(default='shared', max_length=16)),
-                ('host', models.CharField(max_length=255)),
-                ('port', models.PositiveIntegerField(default=587)),
-                ('encryption', models.CharField(default='starttls', max_length=16)),
-                ('verify', models.BooleanField(default=True)),
-                ('enabled', models.BooleanField(default=True)),
-                ('is_default', models.BooleanField(default=False)),
-                ('ca_pem', models.TextField(blank=True, default='')),
-                ('pin', models.CharField(blank=True, default='', max_length=64)),
-                ('client_cert_pem', models.TextField(blank=True, default='')),
-                ('client_key', models.TextField(blank=True, default='')),
-                ('helo', models.CharField(blank=True, default='', max_length=255)),
-                ('mechanism', models.CharField(default='auto', max_length=32)),
-                ('username', models.CharField(blank=True, default='', max_length=1024)),
-                ('password', models.TextField(blank=True, default='')),
-                ('from_address', models.CharField(blank=True, default='', max_length=320)),
-                ('from_name', models.CharField(blank=True, default='', max_length=255)),
-                ('connections', models.PositiveIntegerField(default=8)),
-                ('rate', models.PositiveIntegerField(default=0)),
-                ('quota', models.PositiveIntegerField(default=0)),
-                ('max_size', models.PositiveBigIntegerField(default=0)),
-                ('max_recipients', models.PositiveIntegerField(default=100)),
-                ('unknown', models.CharField(default='retry', max_length=8)),
-                ('owner', models.CharField(blank=True, default='', max_length=40)),
-                ('origin', models.CharField(blank=True, default='', max_length=500)),
-                ('locked', models.BooleanField(default=False)),
-                ('version', models.PositiveIntegerField(default=1)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
+                ("id", models.CharField(editable=False, max_length=40, primary_key=True, serialize=False)),
+                ("name", models.CharField(max_length=100, unique=True)),
+                ("kind", models.CharField(default="shared", max_length=16)),
+                ("host", models.CharField(max_length=255)),
+                ("port", models.PositiveIntegerField(default=587)),
+                ("encryption", models.CharField(default="starttls", max_length=16)),
+                ("verify", models.BooleanField(default=True)),
+                ("enabled", models.BooleanField(default=True)),
+                ("is_default", models.BooleanField(default=False)),
+                ("ca_pem", models.TextField(blank=True, default="")),
+                ("pin", models.CharField(blank=True, default="", max_length=64)),
+                ("client_cert_pem", models.TextField(blank=True, default="")),
+                ("client_key", models.TextField(blank=True, default="")),
+                ("helo", models.CharField(blank=True, default="", max_length=255)),
+                ("mechanism", models.CharField(default="auto", max_length=32)),
+                ("username", models.CharField(blank=True, default="", max_length=1024)),
+                ("password", models.TextField(blank=True, default="")),
+                ("from_address", models.CharField(blank=True, default="", max_length=320)),
+                ("from_name", models.CharField(blank=True, default="", max_length=255)),
+                ("connections", models.PositiveIntegerField(default=8)),
+                ("rate", models.PositiveIntegerField(default=0)),
+                ("quota", models.PositiveIntegerField(default=0)),
+                ("max_size", models.PositiveBigIntegerField(default=0)),
+                ("max_recipients", models.PositiveIntegerField(default=100)),
+                ("unknown", models.CharField(default="retry", max_length=8)),
+                ("owner", models.CharField(blank=True, default="", max_length=40)),
+                ("origin", models.CharField(blank=True, default="", max_length=500)),
+                ("locked", models.BooleanField(default=False)),
+                ("version", models.PositiveIntegerField(default=1)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
             ],
             options={
-                'db_table': 'upstream',
-                'constraints': [models.UniqueConstraint(condition=models.Q(('is_default', True)), fields=('is_default',), name='upstream_one_default')],
+                "db_table": "upstream",
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("is_default", True)),
+                        fields=("is_default",),
+                        name="upstream_one_default",
+                    )
+                ],
             },
         ),
     ]
