@@ -61,9 +61,7 @@ def _remap(text: str) -> str:
     """A-labels for a domain with U-labels; refuses whatever UTS 46 would map to something else."""
     lower = unicodedata.normalize("NFC", text.lower())
     for char in text:
-        if not char.isascii() and unicodedata.normalize("NFKC", char.lower()) != unicodedata.normalize(
-            "NFC", char.lower()
-        ):
+        if not char.isascii() and _ambiguous(char.lower()):
             raise ValueError(
                 f"has {name_of(char)} in its domain, which some programs read as another character"
             )
@@ -76,6 +74,12 @@ def _remap(text: str) -> str:
         return ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels)
     except idna.IDNAError as error:
         raise ValueError(f"has a domain that is no valid internationalised name ({_plain(error)})") from None
+
+
+def _ambiguous(char: str) -> bool:
+    """Whether a non-ASCII character in lower case is, or may be taken for, a plainer one."""
+    mapped = unicodedata.normalize("NFKC", char)
+    return mapped != unicodedata.normalize("NFC", char) or any(each.isascii() for each in mapped)
 
 
 def _check_a_label(label: str) -> None:
@@ -101,7 +105,7 @@ def _literal(text: str) -> str:
         except ValueError:
             raise ValueError("has an address literal that is no IPv4 address") from None
     if inner[:5].lower() != "ipv6:":
-        raise ValueError("has an address literal that is neither [IPv4] nor [IPv6:…]")
+        raise ValueError("has an address literal that is neither [IPv4] nor [IPv6:...]")
     if "%" in inner:
         raise ValueError("has an address literal with a zone")
     try:

@@ -170,7 +170,7 @@ def section_size(first_chunk: bytes, max_header: int) -> int:
     """Length of the section with its blank line; 0 where the first line is no field. Raises HeaderError."""
     if not _FIRST_FIELD.match(first_chunk, 0, max_header):
         if first_chunk.startswith(b"From ") and FIELD.match(first_chunk, first_chunk.find(b"\n") + 1):
-            raise HeaderError('The content begins with an mbox line ("From …"); remove that line.')
+            raise HeaderError('The content begins with an mbox line ("From ..."); remove that line.')
         return 0
     if first_chunk.startswith(b"\r\n"):
         return 2
