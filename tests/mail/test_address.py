@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smarthost.errors import AddressError
@@ -33,6 +33,7 @@ def test_it_reads_or_refuses(case):
     assert len(caught.value.public) < 500
 
 
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=30))
 def test_it_is_canonical_or_refused(text):
     try:
@@ -46,6 +47,7 @@ def test_it_is_canonical_or_refused(text):
     assert address.key == parse_address(address.key).key
 
 
+@settings(max_examples=1000, deadline=None)
 @given(
     st.from_regex(
         r'([a-z0-9+_=/-]{1,10}(\.[a-z]{1,5})?|"[a-z. ]{1,8}")@[a-z0-9-]{1,9}\.[a-z]{2,5}', fullmatch=True

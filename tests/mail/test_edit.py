@@ -4,7 +4,7 @@ import email
 import email.policy
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smarthost.errors import HeaderError
@@ -87,6 +87,7 @@ VALUES = st.sampled_from([b" a@b.test", b"", b" x\r\n\tBcc: y", b" \xc3\xbc", b"
 FIELDS = st.lists(st.tuples(NAMES, VALUES), min_size=1, max_size=6)
 
 
+@settings(max_examples=1000, deadline=None)
 @given(
     FIELDS,
     st.binary(max_size=60),

@@ -1,7 +1,7 @@
 """Names with addresses, alone and in lists."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smarthost.errors import AddressError
@@ -70,6 +70,7 @@ def test_a_list_has_no_empty_places(text):
         parse_mailbox_list(text)
 
 
+@settings(max_examples=1000, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=40))
 def test_a_name_comes_back(name):
     mailbox = Mailbox(" ".join(name.split()), Address("a", "b.test"))

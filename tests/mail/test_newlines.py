@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smarthost.mail import NewlineNormaliser, normalise_newlines
@@ -55,6 +55,7 @@ def test_clean_content_is_not_copied():
     assert normalise_newlines(content) is content
 
 
+@settings(max_examples=1000, deadline=None)
 @given(PIECES)
 def test_it_leaves_no_bare_line_end(content):
     clean = normalise_newlines(content)
@@ -68,6 +69,7 @@ def test_it_leaves_no_bare_line_end(content):
     )
 
 
+@settings(max_examples=1000, deadline=None)
 @given(st.lists(PIECES, max_size=8))
 def test_how_it_is_cut_changes_nothing(pieces):
     stream = NewlineNormaliser()

@@ -1,7 +1,7 @@
 """Light reading of submitted header sections."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smarthost.errors import AddressError, HeaderError, LoopError, SmarthostError
@@ -248,6 +248,7 @@ def test_the_accept_path_never_looks_at_mime(body):
     assert facts == read(head)
 
 
+@settings(max_examples=1000, deadline=None)
 @given(
     st.lists(
         st.sampled_from([b"From: a@b.test", b"\r\n", b"X:y", b" ", b":", b"\0", b"\r", b"\n", b"z"]),

@@ -22,7 +22,7 @@ _SOFT, _HARD = 78, 998
 _WORD = 72  # octets of one encoded word at most (RFC 2047 2 allows 75, and 76 a line)
 _REFUSED = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _BREAKABLE = re.compile(r" (?=[^ ])")
-_PLAIN_VALUE = re.compile(r"[ !#-\[\]-~]{0,60}")  # what any reader takes out of quotes unchanged
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9 ()+,./=?@_-]{0,60}")  # any reader takes it out of quotes unchanged
 _Q_SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 
 
