@@ -1,4 +1,4 @@
-"""Exit codes: part of the contract (docs/reference/commands.md). `sendmail` has those of sysexits.h instead."""
+"""Exit codes: part of the contract (docs/reference/commands.md). `sendmail` has those of sysexits.h."""
 
 from __future__ import annotations
 

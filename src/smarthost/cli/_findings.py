@@ -65,7 +65,7 @@ def _folder(settings: ProcessSettings) -> Iterator[Finding]:
     elif not mode & 0o001:
         yield _warning(
             "data-folder",
-            f"{data} has mode {mode:o}: other users cannot reach sendmail.sock in it: chmod 711 {data}",
+            f"{data} has mode {mode:o}: other users cannot reach sendmail.sock: chmod 711 {data}",
         )
     else:
         yield _ok("data-folder", f"{data}, mode {mode:o}")
@@ -73,7 +73,7 @@ def _folder(settings: ProcessSettings) -> Iterator[Finding]:
     if kind in _NETWORK_FILE_SYSTEMS and settings.database_url.startswith("sqlite:"):
         yield _error(
             "file-system",
-            f"{data} is on {kind}: SQLite's locks and syncs cannot be trusted there. Use a local disk or PostgreSQL.",
+            f"{data} is on {kind}: SQLite's locks and syncs do not hold there. Use a local disk or PostgreSQL.",
         )
     elif kind:
         yield _ok("file-system", kind)
@@ -189,7 +189,7 @@ def _without_tls(listen: Listen | None) -> Iterator[Finding]:
 
 
 def _loopback(host: str) -> bool:
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _addresses(settings: ProcessSettings) -> Iterator[Finding]:
@@ -197,8 +197,8 @@ def _addresses(settings: ProcessSettings) -> Iterator[Finding]:
     if listen and not _loopback(listen.host) and not settings.public_url.startswith("https://"):
         yield _warning(
             "public-url",
-            f"pages listen on {listen} and SMARTHOST_PUBLIC_URL is {settings.public_url}: put a proxy with TLS in "
-            "front, or passwords travel in clear",
+            f"pages listen on {listen} and SMARTHOST_PUBLIC_URL is {settings.public_url}: "
+            "put a proxy with TLS in front, or passwords travel in clear",
         )
 
 
@@ -236,7 +236,7 @@ def _engine(settings: ProcessSettings, store: Spool) -> Iterator[Finding]:
         name, age = alive[0][1], min(age for _, _, age in alive)
         yield _ok(
             "engine",
-            f"{name}, last heartbeat {age:.0f} s ago" + (f", {len(alive)} engines" if alive[1:] else ""),
+            f"{name}, last heartbeat {age:.0f} s ago; engines alive: {len(alive)}",
         )
     else:
         yield _warning(

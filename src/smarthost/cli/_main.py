@@ -85,10 +85,10 @@ def run(words: list[str]) -> int:
 
 
 def _expected(error: Exception) -> SmarthostError | None:
-    """Errors of the machine that have a plain cause; None for those that are bugs and want their traceback."""
+    """Errors of the machine that have a plain cause; None for bugs, which want their traceback."""
     if isinstance(error, PermissionError):
         return ConfigError(
-            f"{error.filename or 'A file'} may not be used by this user: run the command as the service's user"
+            f"{error.filename or 'A file'} may not be used by this user: run it as the service's user"
         )
     names = {f"{kind.__module__}.{kind.__name__}" for kind in type(error).__mro__}
     if names & {

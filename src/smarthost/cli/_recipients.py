@@ -1,4 +1,4 @@
-"""What `sendmail -t` and `-F` need of the mail's header; imported only then, to keep the program's start fast."""
+"""What `sendmail -t` and `-F` need of the mail's header; imported only then: the program starts fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HERE = "localhost"  # what a local name is completed with; the engine maps it b
 
 
 def from_headers(content: bytes) -> list[str]:
-    """The addresses of To, Cc and Bcc. Raises SendmailError: 67 for one that is no address, 65 for the header."""
+    """The addresses of To, Cc and Bcc. Raises SendmailError (67: no address, 65: no header)."""
     section = normalise_newlines(header_section(content) + b"\n")
     try:
         found = header_recipients(section, lambda text: complete(text, _HERE, {}), max_header=1024 * 1024)

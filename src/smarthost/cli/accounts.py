@@ -125,7 +125,7 @@ def _list(_args: argparse.Namespace, out: Output) -> int:
         (user["username"], user["role"], "on" if user["active"] else "off", _addresses(user))
         for user in users
     ]
-    out.result({"users": users}, table(("USER", "ROLE", "STATE", "ADDRESSES"), rows, "No users."))
+    out.result(users, table(("USER", "ROLE", "STATE", "ADDRESSES"), rows, "No users."))
     return Exit.OK
 
 
@@ -133,24 +133,6 @@ def _addresses(user: dict[str, Any]) -> list[str]:
     return [
         entry["address"] + ("" if entry["verified"] else " (not verified)") for entry in user["addresses"]
     ]
-
-
-def _principal(text: str) -> str:
-    """The principal id of a user or an application by what people call it. Raises NotFound."""
-    from smarthost.control.accounts import services as accounts
-    from smarthost.control.applications import services as applications
-    from smarthost.errors import NotFound
-
-    try:
-        return str(accounts.find_user(text).id)
-    except NotFound:
-        pass
-    try:
-        return str(applications.find(text).id)
-    except NotFound:
-        raise NotFound(
-            f"There is no user and no application {text}: see smarthost user list, smarthost app list"
-        ) from None
 
 
 def _token(row: Token) -> dict[str, object]:
@@ -166,12 +148,13 @@ def _token(row: Token) -> dict[str, object]:
 
 def _token_add(args: argparse.Namespace, out: Output) -> int:
     control()
+    from smarthost.cli._caller import principal_id
     from smarthost.control.accounts import services
 
     expires = datetime.now(UTC) + timedelta(days=args.days) if args.days else None
     scopes = {"scopes": args.scope} if args.scope else {}
     row, secret = services.create_token(
-        _principal(args.owner), args.name, actor=actor(), expires_at=expires, **scopes
+        principal_id(args.owner), args.name, actor=actor(), expires_at=expires, **scopes
     )
     out.result({**_token(row), "token": secret}, secret)
     out.note(f"It may: {', '.join(row.scopes)}. It is shown this once.")
@@ -187,7 +170,7 @@ def _token_list(_args: argparse.Namespace, out: Output) -> int:
         (entry["id"], entry["principal"], entry["name"], entry["scopes"], entry["expires_at"] or "never")
         for entry in tokens
     ]
-    out.result({"tokens": tokens}, table(("ID", "OF", "NAME", "MAY", "EXPIRES"), rows, "No tokens."))
+    out.result(tokens, table(("ID", "OF", "NAME", "MAY", "EXPIRES"), rows, "No tokens."))
     return Exit.OK
 
 

@@ -110,7 +110,7 @@ def _list(_args: argparse.Namespace, out: Output) -> int:
         for app in applications
     ]
     text = table(("NAME", "STATE", "USER NAME", "NETWORKS", "UIDS", "OWNER"), rows, "No applications.")
-    out.result({"applications": applications}, text)
+    out.result(applications, text)
     return Exit.OK
 
 

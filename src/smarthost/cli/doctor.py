@@ -1,7 +1,7 @@
 """`smarthost doctor`: looks at the installation itself, never at the outside, and says what to do.
 
-Exit 0 where nothing is an error; warnings do not change that. It only reads, except for one small file that is
-written and synced to see that syncing works.
+Exit 0 where nothing is an error; warnings do not change that. It only reads, except for one small file that
+is written and synced to see that syncing works.
 """
 
 from __future__ import annotations

@@ -104,7 +104,10 @@ def _prepare(settings: ProcessSettings) -> str:
 
     Returns the first sign-in link where there is no user yet, else "".
     """
-    settings.data.mkdir(parents=True, mode=0o711, exist_ok=True)
+    if not settings.data.exists():
+        # Others may pass through, to the sendmail socket, but not look; our umask would forbid that too.
+        settings.data.mkdir(parents=True)
+        settings.data.chmod(0o711)
     reader, writer = os.pipe()
     sys.stdout.flush()
     pid = os.fork()
@@ -152,7 +155,7 @@ def _spawn(role: str) -> int:
         die_with_parent()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        os.execv(sys.executable, [sys.executable, "-m", "smarthost.cli", role])
+        os.execv(sys.executable, [sys.executable, "-m", "smarthost.cli", role])  # noqa: S606 - our own
     finally:
         os._exit(127)
 

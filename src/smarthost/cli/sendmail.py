@@ -177,7 +177,7 @@ def read_message(stream: object, *, dot_ends: bool) -> bytes:
 
 
 def tidy(content: bytes) -> bytes:
-    """Mail that begins with text or an mbox line gets what a mail begins with: a header section, maybe empty."""
+    """Give mail that begins with text or an mbox line its header section, an empty one."""
     while content.startswith((b"From ", b">From ")):
         content = content.partition(b"\n")[2]
     line = content.partition(b"\n")[0].rstrip(b"\r")
@@ -241,7 +241,7 @@ class Session:
                 raise EngineDownError(str(error)) from error
 
     def reply(self) -> tuple[int, str]:
-        """One reply: code and text of all its lines. Raises EngineDownError when the connection ends instead."""
+        """One reply: code and text of all its lines. Raises EngineDownError where none comes."""
         lines: list[str] = []
         while len(lines) < 200:
             line = self._line()
@@ -266,7 +266,7 @@ class Session:
 def submit(session: Session, sender: str, recipients: list[str], content: bytes) -> str:
     """Hand over one mail, all recipients or none. Returns the engine's words.
 
-    Raises SendmailError with every refused recipient named; EngineDownError when the connection ended before the answer.
+    Raises SendmailError with every refused recipient named; EngineDownError where no answer came.
     """
     _expect(session.reply())
     session.send(b"EHLO localhost\r\n")

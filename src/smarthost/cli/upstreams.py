@@ -147,7 +147,7 @@ def _list(_args: argparse.Namespace, out: Output) -> int:
         [tuple(cell or " " for cell in line) for line in shown],
         "No servers: mail is captured. Set one with: smarthost upstream set --host …",
     )
-    out.result({"upstreams": rows}, text)
+    out.result(rows, text)
     return Exit.OK
 
 
