@@ -68,7 +68,8 @@ them, in variables to the working directory.
 ALIASES = """
 ## Local names: `[aliases]`
 
-`name = "address"`, one a line; the variable is `SMARTHOST_ALIASES="root=a@example.org www-data=b@example.org"`.
+`name = "address"`, one a line; the variable is
+`SMARTHOST_ALIASES="root=a@example.org www-data=b@example.org"`.
 Addresses that local programs write without a domain or at `localhost` go where the alias says, else to
 `server.domain`.
 """

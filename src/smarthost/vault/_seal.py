@@ -71,7 +71,9 @@ def unseal(key: Key, sealed: str, destination: Destination) -> str:
     id, _, text = rest.partition(":")
     entry = key.find(id)
     if version != VERSION or entry is None:
-        raise SecretError(UNUSABLE, private=f"sealed as {version[:8]!r} with key {id[:16]!r}")
+        # Nothing of the text is told, not even to the log: it may be a secret that nobody sealed.
+        reason = "the key file holds no key of that id" if version == VERSION else "it is no sealed text"
+        raise SecretError(UNUSABLE, private=reason)
     try:
         body = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         return (
@@ -80,4 +82,4 @@ def unseal(key: Key, sealed: str, destination: Destination) -> str:
             .decode()
         )
     except (binascii.Error, InvalidTag, ValueError) as error:
-        raise SecretError(UNUSABLE, private=f"{type(error).__name__} with key {id}") from None
+        raise SecretError(UNUSABLE, private=f"{type(error).__name__} with key {entry.id}") from None
