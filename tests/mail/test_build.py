@@ -183,7 +183,8 @@ FILENAMES = {
     "backslashes": ("..\\x.exe", "_x.exe"),
     "continuation": ("x; filename*1=y.exe", "x; filename*1=y.exe"),
     "encoded word": ("=?utf-8?q?x?=", "=?utf-8?q?x?="),
-    "script": ("<script>", "<script>"),
+    "script": ("<script>", "_script_"),
+    "direction": ("a\u202egnp.exe", "a_gnp.exe"),
     "long": ("ü" * 300 + ".txt", "ü" * 200),
     "nothing": ("..", "attachment"),
 }

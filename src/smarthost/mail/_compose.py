@@ -24,6 +24,8 @@ from smarthost.mail._write import check_name, check_text, parameter_field, token
 
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$&'*+/=?^_{|}~.-]{1,120}(?:@[A-Za-z0-9.-]{1,120})?")
+# Paths, tags, and the invisible characters that show "gnp.exe" as "exe.png".
+_UNSAFE_IN_NAME = re.compile(r"[/\\<>\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _RESERVED = frozenset(
     [
         "from",
@@ -140,7 +142,7 @@ def _attachment(number: int, given: Attachment) -> Part:
             f"{where}.content_type is not a media type that can be attached.", field=f"{where}.content_type"
         )
     check_text(f"{where}.filename", given.filename)
-    filename = re.sub(r"[/\\]", "_", given.filename).strip(" .")[:200] or "attachment"
+    filename = _UNSAFE_IN_NAME.sub("_", given.filename).strip(" .")[:200] or "attachment"
     extra = b""
     if given.content_id:
         content_id = given.content_id.strip().removeprefix("<").removesuffix(">")
