@@ -113,6 +113,8 @@ def server_problems(fields: Mapping[str, Any]) -> tuple[ConfigError, ...]:
     mechanism = fields.get("mechanism", "auto")
     if mechanism not in ("auto", "none") and not user:
         problems.append(ConfigError(f"auth {mechanism} needs a user name and a password", field="auth"))
+    if mechanism == "none" and user:
+        problems.append(ConfigError("auth none takes neither user name nor password", field="auth"))
     if bool(fields.get("client_cert_pem")) != bool(fields.get("client_key")):
         missing = "client_key" if fields.get("client_cert_pem") else "client_cert"
         text = f"{missing} is missing: client certificate and key are set both or neither"
