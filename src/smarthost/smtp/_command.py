@@ -1,7 +1,7 @@
 """Commands as a server reads them: verbs, paths, ESMTP parameters; xtext both ways.
 
-Pure functions on one line without its CRLF. A line that is wrong raises `CommandError` with the reply that says so.
-Paths are only cut out here, quoted strings respected; whether they are addresses is for the next floor.
+Pure functions on one line without its CRLF. A line that is wrong raises `CommandError` with the reply that
+says so. Paths are only cut out here, quoted strings respected; whether they are addresses is for others.
 """
 
 from __future__ import annotations

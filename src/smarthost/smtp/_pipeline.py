@@ -4,7 +4,7 @@ At most two transactions are open: the current one, and one ahead of its last re
 decides the shape of a transaction:
 
     PIPELINING and CHUNKING   MAIL, RCPT…, BDAT n LAST and the content in one write
-    PIPELINING                MAIL, RCPT…, DATA in one write; after 354 content, dot and the next MAIL, RCPT…, DATA
+    PIPELINING                MAIL, RCPT…, DATA in one write; after 354 content, dot, the next MAIL …
     neither                   one command, one reply
 
 Streamed content (`Transaction.content` is None) is asked for only when a recipient was accepted. The next
@@ -17,7 +17,8 @@ final bytes. When a session breaks, the rest is decided in `lost` and `closed_by
 
     421 in place of a reply   the server answers in order and will not go on: the current transaction is
                               TEMPORARY even if its final bytes are out, one ahead is UNSENT
-    silence, or out of step   final bytes given out: UNKNOWN, one ahead likewise; else TEMPORARY, one ahead UNSENT
+    silence, or out of step   UNKNOWN for each whose final bytes were given out; else the current one
+                              is TEMPORARY and one ahead UNSENT
 
 RFC 5321 3.3, 3.8, 4.1.1; RFC 2920; RFC 3030; RFC 9422.
 """
@@ -231,7 +232,7 @@ class Pipeline:
         if 300 <= reply.code < 400 and not (stage is Stage.DATA and reply.code == 354):
             raise OutOfStepError(f"not an answer to {stage.value}: {reply}")
         if stage is Stage.RCPT:
-            self._take_rcpt(one, expected.index, reply)
+            self._take_rcpt(one, expected.place, reply)
         elif stage is Stage.DOT:
             self._take_final(one, reply)
         elif stage is Stage.DATA:
@@ -253,7 +254,7 @@ class Pipeline:
         elif reply.code == 552 and reply.enhanced in (
             "",
             "5.5.3",
-        ):  # too many recipients, RFC 5321 4.5.3.1.10
+        ):  # too many, RFC 5321
             one.settle(index, Verdict.TEMPORARY, reply, Stage.RCPT)
         else:
             one.settle(index, _verdict(reply), reply, Stage.RCPT)
@@ -295,7 +296,7 @@ class Pipeline:
         self._finish(one, events)
 
     def _next_step(self, one: Open, stage: Stage) -> bool:
-        """In lock-step: MAIL after RSET, the next RCPT where MAIL was accepted; False where neither is due."""
+        """In lock-step: MAIL after RSET, the next RCPT where MAIL was accepted; False: neither is due."""
         if stage is Stage.RSET:
             self._say_mail(one)
             return True

@@ -2,8 +2,8 @@
 
 A reply is one or more lines "ddd-text", the last "ddd text" or "ddd" (RFC 5321 4.2). A reader that guesses
 what a malformed one means gets out of step with what it asked, and then believes the wrong answer; so all
-lines must carry one code, and anything else is `GarbageError`. Only the line end is forgiving: LF alone counts,
-because it cannot move the border between two replies to another place.
+lines must carry one code, and anything else is a `GarbageError`. Only the line end is forgiving: LF alone
+counts, because it cannot move the border between two replies to another place.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from smarthost.smtp._types import Stage
+from smarthost.smtp._types import Reply, Stage
 
 
 class ClientState(StrEnum):
@@ -89,14 +89,14 @@ class ServerState(StrEnum):
 
 
 _START, _READY, _MAIL, _RCPT = ServerState.START, ServerState.READY, ServerState.MAIL, ServerState.RCPT
-_HELLO_FIRST = "503 5.5.1 Say EHLO first"
-_NESTED = "503 5.5.1 A transaction is under way"
-_MAIL_FIRST = "503 5.5.1 MAIL comes first"
-_NO_RCPT = "554 5.5.1 No valid recipients"
-_CHUNKS = "503 5.5.1 BDAT goes on until LAST"
+_HELLO_FIRST = Reply(503, "5.5.1", "Say EHLO first")
+_NESTED = Reply(503, "5.5.1", "A transaction is under way")
+_MAIL_FIRST = Reply(503, "5.5.1", "MAIL comes first")
+_NO_RCPT = Reply(554, "5.5.1", "No valid recipients")
+_CHUNKS = Reply(503, "5.5.1", "BDAT goes on until LAST")
 
 # verb → state → what to answer where it may not come there
-SERVER_ORDER: dict[bytes, dict[ServerState, str]] = {
+SERVER_ORDER: dict[bytes, dict[ServerState, Reply]] = {
     b"MAIL": {
         _START: _HELLO_FIRST,
         _MAIL: _NESTED,

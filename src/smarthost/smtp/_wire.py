@@ -24,7 +24,7 @@ class Expected(NamedTuple):
 
     stage: Stage
     owner: Any = None
-    index: int = 0
+    place: int = 0
 
 
 class Wire:
