@@ -106,7 +106,7 @@ NO_PARAMS = RcptParams()
 
 
 def begin(directory: Directory, principal: Principal, door: Door, event: Mail) -> Envelope:
-    """Open a transaction. A sender without a domain is completed, and mapped by no alias. Raises AddressError."""
+    """Open a transaction. A sender without a domain is completed, by no alias. Raises AddressError."""
     sender = complete(event.path, directory.domain, {}) if event.path else None
     return Envelope(principal, door, sender, event.params)
 

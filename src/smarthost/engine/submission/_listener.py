@@ -114,7 +114,7 @@ def tcp_socket(listen: Listen, variable: str) -> socket.socket:
     except OSError as error:
         sock.close()
         raise ConfigError(
-            f"{variable}: {listen} cannot be listened on: {error.strerror}. Is something else listening there?",
+            f"{variable}: {listen} cannot be listened on: {error.strerror}. Is something else there?",
             origin=variable,
         ) from error
     return sock

@@ -1,8 +1,8 @@
 """The submission side as a whole: listeners, connections, what they share, and stopping.
 
-Everything here lives on one event loop. A connection counts from its accept to its loss, so a peer that never
-finishes its handshake holds a place as any other, and the sweep or the handshake's deadline frees it. Caps are
-answered with 421 before anything is made for the connection.
+Everything here lives on one event loop. A connection counts from its accept to its loss, so a peer that
+never finishes its handshake holds a place as any other, until the sweep or the handshake's deadline frees it.
+Caps are answered with 421 before anything is made for the connection.
 
 Stopping: listeners close first, connections without content under way get 421, those in the middle of content
 have `grace` seconds, and whoever waits for a commit is always answered.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import lru_cache
@@ -28,8 +27,8 @@ from smarthost.engine.submission._listener import Listener, Peer, tcp_socket, un
 from smarthost.engine.submission._settings import Settings
 from smarthost.engine.submission._throttle import Throttle, host_of
 from smarthost.engine.submission._tls import Certificate
-from smarthost.routing import Directory, Principal
-from smarthost.smtp import ServerLimits, ServerOptions
+from smarthost.routing import Directory
+from smarthost.smtp import Reply, ServerLimits, ServerOptions
 from smarthost.spool import AsyncSpool, Door, Event, now_us
 
 TOO_MANY = b"421 4.7.0 Too many connections; try again later\r\n"
@@ -70,7 +69,8 @@ class Submission:
         self._process = runtime.process
         self._listeners: dict[str, Listener] = {}
         self._connections: dict[Connection, Peer] = {}
-        self._handshakes = 0
+        self._free = asyncio.Event()  # no connection is open
+        self._free.set()
         self._hosts: dict[str, int] = {}
         self._options: dict[tuple[bool, bool, bool], ServerOptions] = {}
         self._options_of: Directory | None = None
@@ -109,8 +109,8 @@ class Submission:
 
     @property
     def connections(self) -> int:
-        """Open connections, handshakes included."""
-        return len(self._connections) + self._handshakes
+        """Open connections, unfinished handshakes included."""
+        return len(self._connections)
 
     async def stop(self) -> None:
         """Take no more, let content under way finish within the grace, answer every commit."""
@@ -121,11 +121,13 @@ class Submission:
             (self._process.data / "sendmail.sock").unlink()
         for connection in list(self._connections):
             connection.stop()
-        deadline = self.loop.time() + self.settings.grace
-        while self._connections and self.loop.time() < deadline:
-            await asyncio.sleep(0.02)
-        while [one for one in list(self._connections) if not one.abort()]:
-            await asyncio.sleep(0.02)
+        try:
+            await asyncio.wait_for(self._free.wait(), self.settings.grace)
+        except TimeoutError:
+            for connection in list(self._connections):
+                if not connection.committing:
+                    connection.abort()
+            await self._free.wait()
         await self._drop.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -144,9 +146,9 @@ class Submission:
     def _taken(self, sock: socket.socket, peer: Peer) -> None:
         """A connection was accepted: count it, refuse it, or set it up."""
         host = "" if peer.loopback else host_of(peer.ip)
-        full = self.connections >= self.settings.connections
-        if full or (host and self._hosts.get(host, 0) >= self.settings.per_host):
-            self.log.warning("too-many-connections", ip=peer.ip, connections=self.connections)
+        count = len(self._connections)
+        if count >= self.settings.connections or self._hosts.get(host, 0) >= self.settings.per_host:
+            self.log.warning("too-many-connections", ip=peer.ip, connections=count)
             if not peer.tls:
                 with suppress(OSError):
                     sock.send(TOO_MANY)
@@ -154,14 +156,13 @@ class Submission:
             return
         if host:
             self._hosts[host] = self._hosts.get(host, 0) + 1
-        self._handshakes += 1
-        self.spawn(self._open(sock, peer))
-
-    async def _open(self, sock: socket.socket, peer: Peer) -> None:
-        context = self.certificate.context if peer.tls and self.certificate else None
         connection = Connection(self, peer)
-        self._handshakes -= 1
         self._connections[connection] = peer
+        self._free.clear()
+        self.spawn(self._open(sock, peer, connection))
+
+    async def _open(self, sock: socket.socket, peer: Peer, connection: Connection) -> None:
+        context = self.certificate.context if peer.tls and self.certificate else None
         try:
             await self.loop.connect_accepted_socket(
                 lambda: connection,
@@ -169,18 +170,18 @@ class Submission:
                 ssl=context,
                 ssl_handshake_timeout=self.settings.handshake if context else None,
             )
-        except (OSError, ssl.SSLError) as error:
+        except BaseException as error:
+            sock.close()
+            self.forget(connection)
+            if not isinstance(error, OSError):  # SSLError is one
+                raise
             self.log.info("tls-failed", ip=peer.ip, error=error)
-            sock.close()
-            self.forget(connection)
-        except BaseException:
-            sock.close()
-            self.forget(connection)
-            raise
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone. Safe to call twice."""
         peer = self._connections.pop(connection, None)
+        if not self._connections:
+            self._free.set()
         if peer is None or peer.loopback:
             return
         host = host_of(peer.ip)
@@ -197,7 +198,7 @@ class Submission:
             self._options.clear()
             self._options_of = directory
         tcp = peer.door is Door.SMTP
-        clear = tcp and (peer.loopback or _inside(directory.clear_networks, peer.ip))
+        clear = tcp and (peer.loopback or self.inside(directory.clear_networks, peer.ip))
         starttls = tcp and not peer.tls and self.certificate is not None
         options = self._options.get((tcp, clear, starttls))
         if options is None:
@@ -211,9 +212,10 @@ class Submission:
             )
         return options
 
-    def clear_for(self, principal: Principal, ip: str) -> bool:
-        """Whether this application may log in without encryption from there."""
-        return _inside(principal.clear_networks, ip)
+    @staticmethod
+    def inside(networks: tuple[str, ...], ip: str) -> bool:
+        """Whether the address is in one of the networks."""
+        return bool(networks and ip) and _inside(networks, ip)
 
     # --- what connections share
 
@@ -237,6 +239,19 @@ class Submission:
         """Forget chunks that no message will have."""
         self.spawn(self.spool.discard(message_id))
 
+    def log_refusal(self, peer: Peer, who: str | None, reply: Reply, **fields: object) -> None:
+        """One line for mail that was not taken."""
+        self.log.info(
+            "refused",
+            door=peer.door.value,
+            ip=peer.ip,
+            principal=who,
+            code=reply.code,
+            enhanced=reply.enhanced,
+            text=reply.text,
+            **fields,
+        )
+
     def record(self, kind: str, text: str, subject: str) -> None:
         """Write an event for the pages. Its loss is no fault of mail."""
         event = Event(now_us(), kind, f"ip:{subject}", text, severity="warning")
@@ -258,7 +273,5 @@ class Submission:
 
 @lru_cache(maxsize=4096)
 def _inside(networks: tuple[str, ...], ip: str) -> bool:
-    if not networks or not ip:
-        return False
     address = ip_address(ip)
     return any(address in ip_network(network) for network in networks)

@@ -1,8 +1,8 @@
 """The certificate that the listeners show, reloaded when its files change.
 
 A renewed certificate must not need a restart, and a broken renewal must not take the listeners down. So the
-files' identity (inode, size, time) is compared every few seconds; a change is loaded into a new context, and
-only one that loads replaces the old. Sessions that run keep theirs. TLS 1.2 at least (RFC 8996, RFC 8314 4.1).
+files' identity (inode, size, time) is compared every few seconds; a change is loaded into a new context,
+and only one that loads replaces the old. Sessions that run keep theirs. TLS 1.2 at least (RFC 8996, 8314).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Stamp = tuple[tuple[int, int, int], ...]
 
 
 class Certificate:
-    """`context` is what the next handshake uses. Raises ConfigError where the files cannot be used at start."""
+    """`context` is what the next handshake uses. Raises ConfigError where the files cannot be used."""
 
     def __init__(self, cert: Path, key: Path, log: Log) -> None:
         self._cert = cert

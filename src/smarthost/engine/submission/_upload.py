@@ -1,9 +1,9 @@
 """Large content on its way into the spool, piece by piece while it arrives.
 
-Pieces of exactly CHUNK bytes are written under the message's id before the message exists; they become visible
-with its row, or are purged. One write is out at a time and the connection is not read meanwhile, so a slow
-store slows the sender down instead of filling memory. The header section must lie in the first chunk. An
-error in the middle (store full, malformed header) is kept and the rest swallowed: SMTP can only answer
+Pieces of exactly CHUNK bytes are written under the message's id before the message exists; they become
+visible with its row, or are purged. One write is out at a time and the connection is not read meanwhile, so
+a slow store slows the sender down instead of filling memory. The header section must lie in the first chunk.
+An error in the middle (store full, malformed header) is kept and the rest swallowed: SMTP can only answer
 after the final dot.
 """
 
