@@ -249,7 +249,9 @@ def test_a_layer_survives_the_store_but_its_secrets_stay_out() -> None:
     assert "C4nary" not in text
     again = decode_layer(text)
     assert again.values == layer.values
-    assert set(layer.upstreams[0].fields) - set(again.upstreams[0].fields) == {"password"}
+    before, after = layer.upstreams[0].fields["password"], again.upstreams[0].fields["password"]
+    assert (after.value, after.origin, after.secret) == ("", before.origin, True)
+    assert resolve([again]).locked("limits.max_hops")
     with pytest.raises(ConfigError):
         decode_layer("{")
 

@@ -6,11 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pysqlite3
 import pytest
 
 from smarthost.config import process_settings
 from smarthost.control.secret_key import signing_key
-from smarthost.errors import SecretError
+from smarthost.errors import SecretError, StoreUnavailable
 from smarthost.vault import create_key, key_file_findings, load_key, load_or_create_key
 
 RACE = """
@@ -135,3 +136,34 @@ def test_the_signing_key_is_the_same_in_every_process(tmp_path: Path) -> None:
     assert len(first) == 64
     other = process_settings({"SMARTHOST_DATA": str(tmp_path / "other")})
     assert signing_key(other) != first
+
+
+@pytest.mark.parametrize(("password", "lost"), [("v1:0badc0de:AAAA", True), ("", False)])
+def test_a_lost_key_is_not_replaced_while_the_database_needs_it(
+    tmp_path: Path, password: str, lost: bool
+) -> None:
+    process = process_settings({"SMARTHOST_DATA": str(tmp_path)})
+    connection = pysqlite3.connect(str(tmp_path / "smarthost.db"))
+    connection.execute("CREATE TABLE upstream (password TEXT, client_key TEXT)")
+    connection.execute("INSERT INTO upstream VALUES (?, '')", (password,))
+    connection.commit()
+    connection.close()
+    if lost:
+        with pytest.raises(SecretError, match="is missing"):
+            signing_key(process)
+        assert not process.secret_key_file.exists()
+    else:
+        assert signing_key(process)
+
+
+def test_a_new_installation_gets_a_key_before_there_is_a_schema(tmp_path: Path) -> None:
+    (tmp_path / "smarthost.db").touch()
+    assert signing_key(process_settings({"SMARTHOST_DATA": str(tmp_path)}))
+
+
+def test_a_database_that_cannot_be_asked_gets_no_new_key(tmp_path: Path) -> None:
+    (tmp_path / "smarthost.db").write_bytes(b"this is no database at all" * 100)
+    process = process_settings({"SMARTHOST_DATA": str(tmp_path)})
+    with pytest.raises(StoreUnavailable):
+        signing_key(process)
+    assert not process.secret_key_file.exists()

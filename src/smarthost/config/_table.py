@@ -94,7 +94,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "retention.content_days", integer(0, 36_500), 30, "Days that a finished message's content is kept."
     ),
-    Setting("retention.rows_days", integer(1, 36_500), 180, "Days that a finished message is listed."),
+    Setting("retention.rows_days", integer(1, 36_500), 90, "Days that a finished message is listed."),
 )
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 SECTIONS = tuple(dict.fromkeys(setting.section for setting in SETTINGS))

@@ -4,7 +4,7 @@
 
 Scalars and aliases stand in one flat mapping by name ("limits.max_size", "aliases.root"). Servers stand
 apart, by name, each a mapping of fields. A layer is data: it can be stored as JSON text and read again by a
-process with another environment. Secrets are left out of that text.
+process with another environment. The values of secrets are left out of that text.
 """
 
 from __future__ import annotations
@@ -113,14 +113,16 @@ _decoder = msgspec.json.Decoder(Layer)
 
 
 def encode_layer(layer: Layer) -> str:
-    """The layer as JSON text, without any secret."""
+    """The layer as JSON text. Of a secret it holds the origin and the lock, but not the value."""
     upstreams = tuple(
-        msgspec.structs.replace(
-            row, fields={key: value for key, value in row.fields.items() if not value.secret}
-        )
+        msgspec.structs.replace(row, fields={key: _blank(value) for key, value in row.fields.items()})
         for row in layer.upstreams
     )
     return _encoder.encode(msgspec.structs.replace(layer, upstreams=upstreams)).decode()
+
+
+def _blank(value: Value) -> Value:
+    return msgspec.structs.replace(value, value="") if value.secret else value
 
 
 def decode_layer(text: str | bytes) -> Layer:

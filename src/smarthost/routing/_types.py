@@ -116,7 +116,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     """Days that a finished message's content and its rows are kept; content goes first."""
 
     content_days: int = 30
-    rows_days: int = 180
+    rows_days: int = 90
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
