@@ -73,7 +73,7 @@ def _folder(settings: ProcessSettings) -> Iterator[Finding]:
     if kind in _NETWORK_FILE_SYSTEMS and settings.database_url.startswith("sqlite:"):
         yield _error(
             "file-system",
-            f"{data} is on {kind}: SQLite's locks and syncs do not hold there. Use a local disk or PostgreSQL.",
+            f"{data} is on {kind}: SQLite's locks and syncs do not hold there. Use a local disk.",
         )
     elif kind:
         yield _ok("file-system", kind)

@@ -72,7 +72,7 @@ def parse(words: list[str]) -> Options:
         else:
             _option(options, word, rest)
     for address in options.recipients:
-        _plain(address, "recipient")
+        _address(address, "recipient")
     return options
 
 
@@ -114,7 +114,14 @@ def _sender(value: str) -> str:
     value = value[1:-1] if value.startswith("<") and value.endswith(">") else value
     if value.startswith("-"):
         raise SendmailError(ex.USAGE, f"{_shown(value)} is not a sender address; was its value forgotten?")
-    return _plain(value, "sender")
+    return _address(value, "sender")
+
+
+def _address(text: str, what: str) -> str:
+    """Refuse what would leave its angle brackets and become parameters; quoted local parts may hold it."""
+    if not text.startswith('"') and not {"<", ">", " "}.isdisjoint(text):
+        raise SendmailError(ex.USAGE, f"the {what} is no address: {_shown(text)}")
+    return _plain(text, what)
 
 
 def _plain(text: str, what: str) -> str:
