@@ -56,6 +56,7 @@ WRITE_HIGH = 64 * 1024
 IN_CONTENT = frozenset({ServerState.DATA, ServerState.CHUNKS})
 
 LOGIN_NEEDED = Reply(530, "5.7.0", "Authentication required")
+LOGIN_GONE = Reply(421, "4.7.0", "This login is no longer valid; connect again")
 BUSY = Reply(452, "4.3.1", "Too much mail is coming in at once; try again in a minute")
 BUSY_NOW = Reply(421, "4.3.1", BUSY.text)
 STOPPING = Reply(421, "4.3.2", "Shutting down; try again later")
@@ -254,8 +255,8 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, principal: Principal | None, event: Mail) -> Reply:
         """Open a transaction, or say why not."""
-        if not self._identity.still(principal) or principal is None:
-            return LOGIN_NEEDED
+        if principal is None or not self._identity.still(principal):
+            return LOGIN_GONE
         try:
             self._envelope = begin(self._hub.directory.current, principal, self._peer.door, event)
         except SmarthostError as error:

@@ -65,12 +65,9 @@ class Identity:
             return LOCAL.id
         return found
 
-    def still(self, principal: Principal | None) -> bool:
-        """Whether the principal is there, its login not taken back since. A stranger from now on if not."""
-        if principal is not None and (not self._secret or self._secret in principal.secrets):
-            return True
-        self._login = self._secret = ""
-        return False
+    def still(self, principal: Principal) -> bool:
+        """Whether what this session logged in with was not taken back since."""
+        return not self._secret or self._secret in principal.secrets
 
     def login_at_once(self, event: Auth, wait: float | None) -> bool:
         """Whether this is a right login of a principal in memory that nothing delays."""
