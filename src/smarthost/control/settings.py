@@ -57,6 +57,7 @@ INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
+    "smarthost.control.api",
     "smarthost.control.pages",
     *CAPABILITIES,
 ]

@@ -1,9 +1,14 @@
-"""The WSGI application that granian serves."""
+"""The WSGI application that granian serves, and the thread that follows configuration files beside it."""
+
+import threading
 
 from smarthost.control.boot import setup
 
-setup(migrate=False)
+setup()
 
 from django.core.wsgi import get_wsgi_application  # noqa: E402 - Django must know its settings first
 
+from smarthost.control.directory.files import follow  # noqa: E402
+
 application = get_wsgi_application()
+threading.Thread(target=follow, args=(threading.Event(),), name="config", daemon=True).start()

@@ -1,0 +1,1 @@
+"""The first pages: signing in by a link, and what became of the mail. Rendered here, without scripts."""

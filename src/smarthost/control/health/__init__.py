@@ -1,0 +1,1 @@
+"""Health of the installation, for probes and Prometheus."""
