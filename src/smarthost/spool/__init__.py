@@ -41,7 +41,6 @@ from smarthost.spool._views import (
     Space,
 )
 
-
 __all__ = [
     "CHUNK",
     "FINAL",

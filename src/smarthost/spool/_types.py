@@ -95,7 +95,7 @@ class NewDelivery:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Use of a cap: `amount` on counter `key` in the window that starts at `window`, refused above `limit`."""
+    """Use of a cap: `amount` on counter `key` in the window starting at `window`, refused above `limit`."""
 
     key: str
     window: int

@@ -16,6 +16,8 @@ STATEMENTS = [
     "ALTER TABLE tally SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0,"
     " autovacuum_vacuum_threshold = 500)",
     # A follower that reads by id alone would miss rows of slower transactions.
+    "ALTER TABLE attempt ALTER COLUMN tx SET DEFAULT pg_current_xact_id()::text::bigint",
+    "ALTER TABLE event ALTER COLUMN tx SET DEFAULT pg_current_xact_id()::text::bigint",
     "CREATE INDEX attempt_followed ON attempt (tx, id)",
 ]
 
