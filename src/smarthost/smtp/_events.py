@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from smarthost.smtp._capabilities import Capabilities
@@ -105,14 +105,14 @@ class Rcpt:
 class Chunk:
     """A piece of a large message, in order, without dot-stuffing, line ends as received."""
 
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
     """* The message is complete: data is all of it, or None where it came in `Chunk`s before."""
 
-    data: bytes | None
+    data: bytes | None = field(repr=False)
     size: int
 
 

@@ -301,8 +301,10 @@ class Server:
             extensions.append("STARTTLS")
         if self._auth_offered:
             extensions.append("AUTH PLAIN LOGIN")
-        if self.options.limits.recipients:
-            extensions.append(f"LIMITS RCPTMAX={self.options.limits.recipients}")
+        limits = (("MAILMAX", self.options.limits.transactions), ("RCPTMAX", self.options.limits.recipients))
+        told = [f"{name}={limit}" for name, limit in limits if limit]
+        if told:
+            extensions.append(" ".join(["LIMITS", *told]))
         lines = [self.options.hostname, *extensions]
         last = len(lines) - 1
         text = "".join(f"250{' ' if place == last else '-'}{line}\r\n" for place, line in enumerate(lines))

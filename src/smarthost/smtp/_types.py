@@ -6,7 +6,7 @@ this package parses them with one parser of its own, before and after.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 
@@ -116,7 +116,7 @@ class Transaction:
     sender: str
     recipients: tuple[Recipient, ...]
     size: int = 0
-    content: bytes | None = None
+    content: bytes | None = field(default=None, repr=False)
     eight_bit: bool = False
     smtputf8: bool = False
     ret: str = ""
@@ -213,7 +213,7 @@ class ServerLimits:
     errors        answers of 5yz that the client caused since the last accepted message.
     auth_failures refused credentials in the session.
     recipients    accepted recipients of one transaction; more are answered 452 4.5.3.
-    transactions  accepted messages in the session.
+    transactions  accepted messages in the session, told as MAILMAX (RFC 9422).
     line          bytes of a command line with CRLF (RFC 5321 4.5.3.1.4); `parameters` are allowed on top of
                   that to MAIL and RCPT (RFC 1870, 3461, 4954, 6152, 6531), and AUTH lines have `auth_line`
                   (RFC 4954 4).
@@ -224,7 +224,7 @@ class ServerLimits:
     errors: int = 20
     auth_failures: int = 5
     recipients: int = 1000
-    transactions: int = 10_000
+    transactions: int = 0
     line: int = 512
     parameters: int = 1536
     auth_line: int = 12288
