@@ -107,7 +107,7 @@ def _expected(error: Exception) -> SmarthostError | None:
 
 def _failed(error: SmarthostError, out: Output) -> int:
     if out.as_json:
-        entry = {"slug": error.slug, "text": error.public}
+        entry: dict[str, object] = {"slug": error.slug, "text": error.public}
         if error.field:
             entry["field"] = error.field
         print(json.dumps({"error": entry}, indent=2, ensure_ascii=False))

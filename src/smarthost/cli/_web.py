@@ -39,7 +39,7 @@ def serve(listen: Listen) -> int:
         workers=1,
         blocking_threads=_THREADS,
         websockets=False,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
         log_dictconfig=_LOGGING,
         workers_kill_timeout=20,
     ).serve(target_loader=_load, wrap_loader=True)

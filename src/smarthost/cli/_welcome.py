@@ -7,8 +7,9 @@ from typing import Any
 from smarthost.config import ProcessSettings
 
 
-def welcome(settings: ProcessSettings, link: str) -> tuple[dict[str, Any], str]:
-    """The same as data and as text."""
+def welcome(settings: ProcessSettings, found: dict[str, str]) -> tuple[dict[str, Any], str]:
+    """The same as data and as text. found: the mode, and a sign-in link or ""."""
+    link = found["link"]
     smtp = str(settings.smtp) if settings.smtp else ""
     data = {
         "ready": True,
@@ -17,6 +18,7 @@ def welcome(settings: ProcessSettings, link: str) -> tuple[dict[str, Any], str]:
         "smtps": str(settings.smtps) if settings.smtps else None,
         "data": str(settings.data),
         "sign_in": link or None,
+        "mode": found["mode"],
     }
     lines = ["", "Smarthost is ready."]
     if settings.http:
@@ -30,13 +32,15 @@ def welcome(settings: ProcessSettings, link: str) -> tuple[dict[str, Any], str]:
     lines.append(f"  Data           {settings.data}")
     if link:
         lines.append(f"  Sign in once   {link}")
-    lines += ["", *_mode_lines(), "", *_try_lines(settings)]
+    lines += ["", *_mode_lines(found["mode"]), "", *_try_lines(settings)]
     return data, "\n".join(lines)
 
 
-def _mode_lines() -> list[str]:
+def _mode_lines(mode: str) -> list[str]:
+    if mode == "live":
+        return ["Mail is sent. The servers: smarthost upstream list"]
     return [
-        "Until a server is set, mail is captured: kept and shown, nothing leaves this machine.",
+        "Capture mode: mail is kept and shown, nothing leaves this machine until a server is set.",
         "  To send for real:  smarthost upstream set --host smtp.example.com --encryption starttls \\",
         "                       --username me@example.com --from me@example.com",
     ]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import signal
 import socket
@@ -74,13 +75,13 @@ def _run(_args: argparse.Namespace, out: Output) -> int:
         if listen:
             _free(name, listen)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    link = _prepare(settings)
+    found = _prepare(settings)
     children = [Child("engine", settings.smtp)]
     if settings.http:
         children.append(Child("web", settings.http))
     for child in children:
         child.start()
-    return _watch(children, settings, link, out)
+    return _watch(children, settings, found, out)
 
 
 def _free(name: str, listen: Listen) -> None:
@@ -99,10 +100,10 @@ def _free(name: str, listen: Listen) -> None:
             raise ConfigError(f"{listen} {why}. Choose another: {name}=host:port", origin=name) from error
 
 
-def _prepare(settings: ProcessSettings) -> str:
+def _prepare(settings: ProcessSettings) -> dict[str, str]:
     """Bring folder, key and schema up to date, in a fork so that the supervisor stays small.
 
-    Returns the first sign-in link where there is no user yet, else "".
+    Returns the mode, and a sign-in link as long as nobody could come in yet.
     """
     if not settings.data.exists():
         # Others may pass through, to the sendmail socket, but not look; our umask would forbid that too.
@@ -120,7 +121,8 @@ def _prepare(settings: ProcessSettings) -> str:
     _, status = os.waitpid(pid, 0)
     if os.waitstatus_to_exitcode(status):
         raise ConfigError(text or "The installation could not be prepared: see the lines above")
-    return text
+    found: dict[str, str] = json.loads(text)
+    return found
 
 
 def _prepare_here(writer: int) -> int:
@@ -131,7 +133,9 @@ def _prepare_here(writer: int) -> int:
         from smarthost.control.boot import setup
 
         setup()
-        os.write(writer, first_link().encode())
+        from smarthost.control.directory import policy
+
+        os.write(writer, json.dumps({"link": first_link(), "mode": policy.mode().value}).encode())
     except SmarthostError as error:
         os.write(writer, error.public.encode())
         return 1
@@ -170,7 +174,7 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def _watch(children: list[Child], settings: ProcessSettings, link: str, out: Output) -> int:
+def _watch(children: list[Child], settings: ProcessSettings, found: dict[str, str], out: Output) -> int:
     """Wait for signals until everything has ended; the exit code."""
     begun = time.monotonic()
     announced = False
@@ -186,7 +190,7 @@ def _watch(children: list[Child], settings: ProcessSettings, link: str, out: Out
                 child.ready = child.ready or bool(child.pid and _answers(child))
             if all(child.ready for child in children):
                 announced = True
-                _announce(settings, link, out)
+                _announce(settings, found, out)
             elif now - begun > _START_LIMIT:
                 _say("a child does not answer: giving up", limit=f"{_START_LIMIT:.0f}s")
                 code, leaving = Exit.FAILED, now
@@ -273,10 +277,10 @@ def _answers(child: Child) -> bool:
         return False
 
 
-def _announce(settings: ProcessSettings, link: str, out: Output) -> None:
+def _announce(settings: ProcessSettings, found: dict[str, str], out: Output) -> None:
     from smarthost.cli._welcome import welcome
 
-    out.result(*welcome(settings, link))
+    out.result(*welcome(settings, found))
     sys.stdout.flush()
 
 

@@ -15,9 +15,8 @@ from smarthost.cli._output import Output, table
 from smarthost.errors import ConfigError
 
 if TYPE_CHECKING:
-    from smarthost.mail import Composition, Mailbox
+    from smarthost.control.api.schemas import MessageIn
     from smarthost.routing import Directory
-    from smarthost.spool import Spool
 
 _PRIORITIES = ("urgent", "normal", "bulk")
 
@@ -51,12 +50,12 @@ def register(commands: Any) -> None:
     admit.set_defaults(call=_admit)
 
 
-def _time(text: str) -> int:
+def _time(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} is not a time like 2026-12-24T18:00+01:00") from None
-    return int(at.astimezone().timestamp() * 1_000_000)
+    return at.astimezone()
 
 
 def _admit(args: argparse.Namespace, out: Output) -> int:
@@ -124,15 +123,23 @@ def _outcome(result: dict[str, Any]) -> str:
 
 
 def _send(args: argparse.Namespace, out: Output) -> int:
-    from smarthost.cli._caller import caller
+    from smarthost.cli._caller import caller, read
 
     content = _standard_input() if args.raw or args.text is None else args.text.encode()
     id_ = caller(args.principal)
+    # Only now: these need Django to be ready.
+    from smarthost.control.api.views import accepted
+    from smarthost.control.sending import compose
+    from smarthost.spool import Door
+
     with spool() as store:
-        data = _accept(args, store, id_, content)
+        directory, principal = read(store, id_)
+        asked = _message(args, directory, content)
+        message = compose(asked, directory, principal, key=args.idempotency_key, door=Door.CLI)
+        data = accepted(message, store.accept(message))
         store.wake("mail")
-    words = ", ".join(f"{entry['recipient']}: {entry['state']}" for entry in data["recipients"])
-    out.result(data, f"{data['id']}  {words}")
+    words = ", ".join(f"{entry['address']}: {entry['state']}" for entry in data["recipients"])
+    out.result(data, f"{data['id']}  {words}" + (f"  ({data['captured']})" if "captured" in data else ""))
     return Exit.OK
 
 
@@ -142,111 +149,50 @@ def _standard_input() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _accept(args: argparse.Namespace, store: Spool, id_: str, content: bytes) -> dict[str, Any]:
-    """Compose, decide, make durable. Raises what any of these raises."""
-    from smarthost.cli._caller import read
-    from smarthost.mail import complete, header_recipients, received
-    from smarthost.routing import Submission, admit
-    from smarthost.spool import Acceptance, Door, Priority, new_id, now_us
-    from smarthost.spool.intake import examine, fingerprint, prepare
+def _message(args: argparse.Namespace, directory: Directory, content: bytes) -> MessageIn:
+    """The same request that HTTP would bring; local names are completed. Raises ConfigError, AddressError."""
+    from smarthost.control.api.schemas import MessageIn
 
-    directory, principal = read(store, id_)
-    now, id_ = now_us(), new_id()
-    asked = content
+    def boxes(texts: list[str]) -> list[str]:
+        return [_mailbox(text, directory) for text in texts]
 
-    def completed(text: str) -> Any:
-        return complete(text, directory.domain, {})
-
-    if args.raw:
-        raw = content
-    else:
-        raw, asked = _compose(args, directory, content, now)
-    stored, facts = examine(raw, directory.limits, completed)
-    boxes = [*args.to, *args.cc, *args.bcc]
-    recipients = tuple(dict.fromkeys(_mailbox(text, directory).address for text in boxes))
-    if args.raw and not boxes:
-        recipients = tuple(
-            header_recipients(stored, lambda text: complete(text, directory.domain, directory.aliases))
-        )
-    submission = Submission(
-        principal=principal,
-        door=Door.CLI.value,
-        sender=completed(args.sender) if args.raw and args.sender else facts.header_from,
-        recipients=recipients,
-        header_from=facts.header_from,
-        size=len(stored),
-        smtputf8=True,
-    )
-    message = prepare(
-        admit(directory, {}, now, submission),
-        submission,
-        facts,
-        id=id_,
-        now=now,
-        door=Door.CLI,
-        trace=received(
-            hostname=directory.hostname, protocol="local", id=id_, at_us=now, by_login=principal.name
-        ),
-        content=stored,
-        priority=Priority[args.priority.upper()],
-        send_at=args.send_at,
-        key=args.idempotency_key,
-        fingerprint=fingerprint(str(submission.sender or ""), map(str, recipients), asked),
-    )
-    accepted = store.accept(message)
-    return {
-        "id": accepted.id,
-        "repeated": accepted.how is Acceptance.REPEATED,
-        "recipients": [
-            {"recipient": entry.recipient, "state": entry.state.word} for entry in message.deliveries
-        ],
+    fields: dict[str, Any] = {
+        "from": _mailbox(args.sender, directory) if args.sender else None,
+        "to": boxes(args.to),
+        "cc": boxes(args.cc),
+        "bcc": boxes(args.bcc),
+        "priority": args.priority,
+        "send_at": args.send_at,
     }
-
-
-def _mailbox(text: str, directory: Directory) -> Mailbox:
-    """A mailbox of an option; a bare local name is completed. Raises AddressError."""
-    from smarthost.mail import Mailbox, complete, parse_mailbox
-
-    if "<" in text:
-        return parse_mailbox(text)
-    return Mailbox("", complete(text, directory.domain, directory.aliases))
-
-
-def _compose(args: argparse.Namespace, directory: Directory, text: bytes, now: int) -> tuple[bytes, bytes]:
-    """The mail's bytes, and what was asked for: the bytes differ each time (date, id, boundaries)."""
-    from smarthost.mail import Composition, build, date_text, new_message_id
-
+    if args.raw:
+        return MessageIn.model_validate({**fields, "raw": content})
     try:
-        plain = text.decode()
+        text = content.decode()
     except UnicodeDecodeError:
         raise ConfigError("The text is not UTF-8; --raw takes a whole mail in any encoding") from None
-    if not (args.to or args.cc or args.bcc):
-        raise ConfigError("Whom to? Give --to ADDRESS, once or more")
-
-    def boxes(texts: list[str]) -> tuple[Mailbox, ...]:
-        return tuple(_mailbox(entry, directory) for entry in texts)
-
-    composition: Composition = Composition(
-        sender=_mailbox(args.sender, directory) if args.sender else None,
-        to=boxes(args.to),
-        cc=boxes(args.cc),
-        bcc=boxes(args.bcc),
-        reply_to=boxes(args.reply_to),
-        subject=args.subject,
-        text=plain,
-        html=_read(args.html_file).decode() if args.html_file else None,
-        attachments=tuple(_attachment(path) for path in args.attach),
-        headers=dict(_header(entry) for entry in args.header),
+    return MessageIn.model_validate(
+        {
+            **fields,
+            "reply_to": boxes(args.reply_to),
+            "subject": args.subject,
+            "text": text,
+            "html": _read(args.html_file).decode() if args.html_file else None,
+            "attachments": [_attachment(path) for path in args.attach],
+            "headers": dict(_header(entry) for entry in args.header),
+        }
     )
-    made = build(composition, message_id=new_message_id(directory.hostname), date=date_text(now))
-    return made, repr(composition).encode()
 
 
-def _attachment(path: Path) -> Any:
-    from smarthost.mail import Attachment
+def _mailbox(text: str, directory: Directory) -> str:
+    """A mailbox of an option; a bare local name is completed. Raises AddressError."""
+    from smarthost.mail import complete
 
+    return text if "<" in text else str(complete(text, directory.domain, directory.aliases))
+
+
+def _attachment(path: Path) -> dict[str, Any]:
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return Attachment(filename=path.name, data=_read(path), content_type=kind)
+    return {"filename": path.name, "content": _read(path), "content_type": kind}
 
 
 def _read(path: Path) -> bytes:

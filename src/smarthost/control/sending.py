@@ -88,7 +88,12 @@ def compose(
         now=now,
         door=door,
         trace=received(
-            hostname=directory.hostname, protocol="HTTP", id=id, at_us=now, peer=peer, by_login=principal.name
+            hostname=directory.hostname,
+            protocol="HTTP" if door is Door.HTTP else "local",
+            id=id,
+            at_us=now,
+            peer=peer,
+            by_login=principal.name,
         ),
         content=content,
         priority=Priority[message.priority.upper()],

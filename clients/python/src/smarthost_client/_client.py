@@ -92,7 +92,7 @@ class Client:
     def batch(self, messages: Sequence[Message], *, idempotency_key: str = "") -> list[Sent | SmarthostError]:
         """Hand over several mails in one request; one result each, in order: accepted, or why not."""
         key = idempotency_key or str(uuid.uuid4())
-        body = {"messages": [message.payload() for message in messages]}
+        body = [message.payload() for message in messages]
         answer = self._request("POST", "/api/v1/messages/batch", body, key)
         return [
             Sent.read(entry) if entry.get("id") else from_answer(int(entry.get("status") or 422), entry)
