@@ -64,7 +64,7 @@ def test_content_whose_first_line_is_no_field_has_no_header_section(content, siz
         (b"Subject: a\0b\r\n\r\n", "NUL"),
         (b"Subject: a\rBcc: x@evil.test\r\n\r\n", "bare line break"),
         (b"Subject: a\nBcc: x@evil.test\r\n\r\n", "bare line break"),
-        (b"From :ceo@example.org\r\n\r\n", "neither a field"),
+        pytest.param(b"From :ceo@example.org\r\n\r\n", "neither a field", id="POL-11"),
         (b"From: a@b.test\r\nFrom: c@d.test\r\n\r\n", "2 From fields"),
         (b"From: a@b.test\r\nfROM: c@d.test\r\n\r\n", "2 From fields"),
         (b"From: a@b.test, c@d.test\r\n\r\n", "names 2 mailboxes"),

@@ -29,7 +29,7 @@ def canonical_domain(text: str) -> str:
     """
     if text.startswith("["):
         return _literal(text)
-    domain = text.lower() if text.isascii() else _remap(text)
+    domain = text.lower() if text.isascii() else _to_a_labels(text)
     if not _DOMAIN.fullmatch(domain):
         raise ValueError(_why_not(domain))
     if "xn--" in domain:
@@ -57,8 +57,8 @@ def _why_not(domain: str) -> str:
     return f"has {name_of(wrong)} in its domain"
 
 
-def _remap(text: str) -> str:
-    """A-labels for a domain with U-labels; refuses whatever UTS 46 would map to something else."""
+def _to_a_labels(text: str) -> str:
+    """A-labels for a domain with U-labels. All but plain and valid U-labels is refused (RFC 5891 4.2)."""
     lower = unicodedata.normalize("NFC", text.lower())
     for char in text:
         if not char.isascii() and _ambiguous(char.lower()):
@@ -66,10 +66,6 @@ def _remap(text: str) -> str:
                 f"has {name_of(char)} in its domain, which some programs read as another character"
             )
     try:
-        mapped = idna.uts46_remap(lower, std3_rules=True, transitional=False)
-        if mapped != lower:
-            wrong = next((a for a, b in zip(lower, mapped + " ", strict=False) if a != b), lower[-1])
-            raise ValueError(f"has {name_of(wrong)} in its domain, which some programs read as another")
         labels = lower.split(".")
         return ".".join(label if label.isascii() else idna.alabel(label).decode("ascii") for label in labels)
     except idna.IDNAError as error:
