@@ -256,6 +256,11 @@ def test_limits_are_inclusive() -> None:
     assert admit(directory, {}, 0, replace(asked, recipients=(TO,) * 3)).refusals
 
 
+def test_a_servers_own_size_limit_is_inclusive_too() -> None:
+    assert isinstance(one(server(max_size=1000), submission(size=1000)), Admitted)
+    assert isinstance(one(server(max_size=1000), submission(size=1001)), Refusal)
+
+
 def test_too_many_recipients_is_temporary_so_that_the_rest_is_sent_apart() -> None:
     found = check_message(LIVE, submission(recipients=(TO,) * 1001))
     assert found is not None

@@ -1,7 +1,7 @@
 """Django's signing key, derived from the installation's key file so that there is one secret to keep.
 
 Every command of the control plane comes by here before it does anything, so here a lost key file is noticed.
-A new key is made only where the database holds nothing that another key sealed: a fresh one in its place would
+A new key is made only where the database holds nothing that another key sealed: a fresh one instead would
 hide the loss until a server's password is needed.
 """
 
