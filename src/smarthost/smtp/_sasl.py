@@ -110,6 +110,8 @@ class PlainLogin(Mechanism):
         self.satisfied = False
 
     def _answer(self, challenge: bytes) -> bytes:
+        if not self._answers:
+            return super()._answer(challenge)
         answer = self._answers.pop()
         self.satisfied = not self._answers
         return answer
