@@ -88,7 +88,7 @@ def _result(entry: NewMessage | SmarthostError, results: Any) -> object:
     if isinstance(entry, NewMessage):
         result = next(results)
         if isinstance(result, Accepted):
-            return {"status": 202, **views.accepted(entry, result)}
+            return views.accepted(entry, result) | {"status": 202}
         entry = result
     return msgspec.to_builtins(problem(entry))
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from smarthost.config import compile_directory
 from smarthost.control.accounts.models import Token, User
 from smarthost.control.applications.models import Application
@@ -34,9 +36,13 @@ def directory(version: int) -> Directory:
     """
     rows = list(UpstreamRow.objects.all())
     networks: list[tuple[str, str]] = []
+    clear: set[str] = set()
     uids: dict[int, str] = {}
-    apps = Application.objects.filter(enabled=True).exclude(networks=[], uids=[]).order_by("id")
-    for id, nets, users in apps.values_list("id", "networks", "uids"):
+    apps = Application.objects.filter(enabled=True).exclude(networks=[], uids=[], clear_networks=[])
+    for id, nets, users, unencrypted in apps.order_by("id").values_list(
+        "id", "networks", "uids", "clear_networks"
+    ):
+        clear.update(unencrypted)
         networks += [(network, id) for network in nets]
         for uid in users:
             if uid in uids:
@@ -45,7 +51,7 @@ def directory(version: int) -> Directory:
                 )
             uids[uid] = id
     try:
-        return compile_directory(
+        compiled = compile_directory(
             policy.settings(),
             version=version,
             mode=policy.mode(),
@@ -57,6 +63,7 @@ def directory(version: int) -> Directory:
         )
     except ConfigError as error:
         raise ConfigError(_named(error.public), origin=error.origin, field=error.field) from None
+    return msgspec.structs.replace(compiled, clear_networks=tuple(sorted(clear)))
 
 
 def upstream(row: UpstreamRow) -> Upstream:
