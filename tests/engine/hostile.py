@@ -181,6 +181,7 @@ class _Session:
         self.recipients: list[str] = []
         self.body = bytearray()
         self.refused = False
+        self.refusal = False
 
     async def run(self) -> None:
         await self.fault("connect")
@@ -243,8 +244,10 @@ class _Session:
                     await writer.drain()
                     await asyncio.sleep(self.plan.pause)
         elif kind == "421":
+            self.refusal = True
             await self.write("421 4.3.2 going down")
         elif kind == "5xx":
+            self.refusal = True
             await self.write("554 5.3.0 no")
             await asyncio.sleep(0.05)
         elif kind == "endless":
@@ -378,8 +381,8 @@ class _Session:
             said = await self.say("dot", "250 2.0.0 taken as " + os.urandom(4).hex(), taken.content)
         finally:
             taken.answered = said.startswith("2")
-            if said and not said.startswith("2"):
-                self.server.taken.remove(taken)
+            if self.refusal or (said and not said.startswith("2")):
+                self.server.taken.remove(taken)  # refused in so many words: not its responsibility
         self.recipients, self.sender, self.refused = [], "", True
 
     async def do_rset(self, _: str) -> None:

@@ -46,7 +46,8 @@ class Signature:
 
 
 _RATE = (
-    r"(rate|throttl|too (many|much) (concurrent |simultaneous )?(smtp )?(conn|session|emails? per|messages? per)"
+    r"(\brate\b|throttl|too (many|much) (concurrent |simultaneous )?(smtp )?"
+    r"(conn|session|emails? per|messages? per)"
     r"|per (second|minute)|slow down|sending too fast|too fast)"
 )
 _QUOTA = (
@@ -58,10 +59,11 @@ _QUOTA = (
 
 SIGNATURES: tuple[Signature, ...] = (
     # The recipient's own mailbox is full, or one message is too big: never a fault of the route.
-    Signature(Fault.MESSAGE, "mail rcpt data body dot", enhanced=r"[45]\.(2\.[1-4]|1\.[1-6]|3\.4)"),
+    Signature(Fault.MESSAGE, "mail rcpt data body dot", enhanced=r"[45]\.(2\.[2-4]|1\.[1-6]|3\.4)"),
     Signature(
         Fault.MESSAGE, "mail rcpt data body dot", text=r"(mailbox|recipient)[ \w]{0,24}(full|quota|limit)"
     ),
+    Signature(Fault.MESSAGE, "rcpt", text=r"(user|recipient|mailbox)[^.]{0,60} (receiving|rate)\b"),  # Gmail
     Signature(Fault.MESSAGE, "mail data dot", (530,), text=r"from/sender|sender name"),  # Postal
     # A server's own limits. "Too many connections" only asks to be slower; a used-up quota pauses.
     Signature(
@@ -84,7 +86,8 @@ SIGNATURES: tuple[Signature, ...] = (
     Signature(
         Fault.CREDENTIALS,
         "mail rcpt",
-        text=r"(authentication|authenticate) (is )?required|not authenticated|please authenticate|invalid credentials"
+        text=r"(authentication|authenticate) (is )?required|not authenticated|please authenticate"
+        r"|invalid credentials"
         r"|unauthenticated|(turn on|enable) smtp auth",
     ),
     # What fails before MAIL, by its stage.
@@ -107,7 +110,7 @@ _COMPILED = tuple(
 
 
 def classify(stage: str, code: int, enhanced: str, text: str) -> Fault:
-    """Whose fault a failure at `stage` is. code 0 is no reply at all (a lost connection, our own deadline)."""
+    """Whose fault a failure at `stage` is. code 0: no reply (a lost connection, our own deadline)."""
     text = text[:1024]
     for fault, stages, codes, enhanced_like, text_like in _COMPILED:
         if (
@@ -129,7 +132,7 @@ _VARIABLE = re.compile(r"<[^<>]{0,320}>|\S{1,320}@\S{1,320}|\[[^\]]{0,64}\]|\b\w
 
 
 def fingerprint(stage: str, code: int, enhanced: str, text: str) -> str:
-    """What stays the same when one server refuses everything: the reply without addresses, ids and numbers."""
+    """What stays the same when a server refuses everything: the reply without addresses and numbers."""
     return f"{stage} {code} {enhanced} {_VARIABLE.sub('*', text[:512])}"
 
 

@@ -22,7 +22,7 @@ MOST_ADDRESSES = 8
 Address = tuple[int, tuple[object, ...]]
 
 
-class ConnectFailed(Exception):
+class ConnectFailed(Exception):  # noqa: N818 - an ordinary end, not a bug
     """No connection. `stage` is "dns" or "connect"; the text is for people."""
 
     def __init__(self, stage: str, text: str, fault: Fault) -> None:
@@ -33,7 +33,7 @@ class ConnectFailed(Exception):
 async def connect(
     host: str,
     port: int,
-    timeout: float,
+    timeout: float,  # noqa: ASYNC109 - one bound for all its steps
     own: Iterable[tuple[str, int]] = (),
 ) -> socket.socket:
     """Resolve and connect within `timeout` seconds. `own`: where this process listens.
@@ -55,7 +55,7 @@ async def connect(
 
 
 async def resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[Address]:
-    """The addresses of `host`, families in turns, at most eight. An unknown name is the route's fault, always."""
+    """The addresses of `host`, families in turns, at most eight. An unknown name is a fault of the route."""
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     except (OSError, UnicodeError) as error:

@@ -20,7 +20,7 @@ from typing import Any
 from smarthost import faults
 from smarthost.engine.delivery._deadlines import Deadlines
 from smarthost.engine.delivery._lane import Lane
-from smarthost.engine.delivery._route import Announcement, Happening, Route
+from smarthost.engine.delivery._route import Announcement, Happening
 from smarthost.engine.directory import DirectoryCache
 from smarthost.engine.log import Log
 from smarthost.errors import SmarthostError
@@ -126,9 +126,9 @@ class Delivery:
         """Try the paused routes whose time has come, each by one engine only."""
         now = now_us()
         for lane in list(self.lanes.values()):
-            if self.draining or not lane.probe_due(now):
+            if self.draining or not (lane.upstream.enabled and lane.health.probe_due(now)):
                 continue
-            if await self.spool.claim_probe(lane.upstream.id, now, lane.probe_until(now)):
+            if await self.spool.claim_probe(lane.upstream.id, now, lane.health.probe_until(now)):
                 lane.happened(Happening.DUE)
                 lane.woken()
             else:
@@ -169,12 +169,15 @@ class Delivery:
             self.look()
 
     async def drain(self, seconds: float) -> bool:
-        """Lease nothing more, finish what is open within `seconds`, give the rest back. Whether all was finished."""
+        """Lease nothing more, finish what is open within `seconds`, give the rest back.
+
+        Whether all was finished.
+        """
         self.draining = True
         for lane in list(self.lanes.values()):
             lane.stop()
         until = time.monotonic() + seconds
-        while any(lane.busy for lane in self.lanes.values()) and time.monotonic() < until:
+        while any(lane.busy for lane in self.lanes.values()) and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         clean = not any(lane.busy for lane in self.lanes.values())
         self.abort("the engine is stopping")
@@ -235,7 +238,7 @@ class Delivery:
             self.schedule()
 
     async def _settle_with_principal(self, principal: str, outcome: Outcome) -> None:
-        """A failure notice may be due in the commit, and its builder does no I/O: load the principal before."""
+        """A failure notice may be due in the commit, and its builder does no I/O: load the principal."""
         self._storing += 1
         try:
             await self.cache.principal(principal)
@@ -343,21 +346,21 @@ class Delivery:
 
     # --- routes and events
 
-    def persist(self, lane: Lane, announcement: Announcement | None, before: Route) -> None:
+    def persist(self, lane: Lane, announcement: Announcement | None, since: int) -> None:
         """Store the route's state, and say once that it paused or returned."""
         name, id_ = lane.upstream.name, lane.upstream.id
         if announcement is Announcement.PAUSED:
-            text = f"{name} is paused: {lane.route.reason}"
+            text = f"{name} is paused: {lane.health.route.reason}"
             self.log.error(
                 "alert",
                 kind="route-paused",
                 upstream=name,
-                fault=str(lane.route.fault),
-                text=lane.route.reason,
+                fault=str(lane.health.route.fault),
+                text=lane.health.route.reason,
             )
             self.record(Event(now_us(), "route.paused", f"upstream:{id_}", text[:500], "error"))
         elif announcement is Announcement.RETURNED:
-            seconds = (now_us() - before.since) // 1_000_000
+            seconds = (now_us() - since) // 1_000_000
             self.log.warning("alert", kind="route-returned", upstream=name, seconds=seconds)
             text = f"{name} works again after {seconds} seconds"
             self.record(Event(now_us(), "route.returned", f"upstream:{id_}", text, "info"))
@@ -367,7 +370,7 @@ class Delivery:
     async def _persist(self, lane: Lane) -> None:
         id_ = lane.upstream.id
         try:
-            await self.spool.set_route(lane.stored())
+            await self.spool.set_route(lane.health.stored(id_, now_us()))
         except SmarthostError as error:
             self.store_trouble(error)
         finally:

@@ -15,18 +15,18 @@ nothing is leased (a store that cannot note a success must not cause another).
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-import json
-import random
-import ssl
 import time
 from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from smarthost import faults
+from smarthost.engine.delivery._access import Access, make_access
 from smarthost.engine.delivery._classify import SETUP_FAULTS, Fault, classify
 from smarthost.engine.delivery._deadlines import Deadlines
+from smarthost.engine.delivery._health import Health
 from smarthost.engine.delivery._jury import Jury
 from smarthost.engine.delivery._outcome import (
     Circumstances,
@@ -39,23 +39,15 @@ from smarthost.engine.delivery._outcome import (
 from smarthost.engine.delivery._places import Facts, Rate, Window, decide
 from smarthost.engine.delivery._prepare import Job, jobs
 from smarthost.engine.delivery._route import (
-    OPEN,
-    Announcement,
     Happening,
-    Route,
-    RouteState,
-    next_probe,
-    step,
 )
-from smarthost.engine.delivery._schedule import DAY, SECOND, outgrew
+from smarthost.engine.delivery._schedule import DAY, SECOND
 from smarthost.engine.delivery._session import Session
-from smarthost.engine.delivery._tls import make_context
 from smarthost.errors import HeaderError, SmarthostError
-from smarthost.routing import Encryption, UnknownPolicy, Upstream, destination
-from smarthost.smtp import ClientOptions, Login, Result, Security
-from smarthost.spool import Charge, Event, Lease, Outcome, State, now_us
+from smarthost.routing import Upstream
+from smarthost.smtp import LocalError, Result
+from smarthost.spool import Charge, Event, Lease, LeasedDelivery, Outcome, State, now_us
 from smarthost.spool import Route as StoredRoute
-from smarthost.vault import unseal
 
 if TYPE_CHECKING:
     from smarthost.engine.delivery._delivery import Delivery
@@ -64,12 +56,6 @@ DONE_BEFORE_SEND = faults.planted("done-before-send")
 
 JURY_PATIENCE = 30.0  # seconds that an unjudged refusal waits at most
 
-SECURITY = {
-    Encryption.NONE: Security.NONE,
-    Encryption.STARTTLS: Security.STARTTLS,
-    Encryption.TLS: Security.TLS,
-}
-
 
 class Lane:
     """What the engine does for one upstream. Used on the loop's thread only."""
@@ -77,7 +63,7 @@ class Lane:
     def __init__(self, delivery: Delivery, upstream: Upstream) -> None:
         self.delivery = delivery
         self.upstream = upstream
-        self.route: Route = OPEN
+        self.health = Health()
         self.sessions: set[Session] = set()
         self.buffer: deque[Job] = deque()
         self.window = Window(upstream.connections)
@@ -89,15 +75,16 @@ class Lane:
         self.stopped = False
         self._wakes = 0
         self._jury_since = 0.0
-        self._outage: tuple[int, int] | None = None
         self._quota_until = 0
-        self._calm_until = 0
+        self.health.calm_until = 0
         self._recipients = upstream.max_recipients
-        self._access: tuple[ClientOptions, ssl.SSLContext | None] | None = None
+        self._access: Access | None = None
         self._numbers = itertools.count(1)
 
     def __repr__(self) -> str:
-        return f"<Lane {self.upstream.name} {self.route.state.value} {sorted(map(repr, self.sessions))}>"
+        return (
+            f"<Lane {self.upstream.name} {self.health.route.state.value} {sorted(map(repr, self.sessions))}>"
+        )
 
     # --- what sessions ask
 
@@ -115,38 +102,12 @@ class Lane:
     async def chunk(self, message_id: str, n: int) -> bytes:
         return await self.delivery.spool.chunk(message_id, n)
 
-    def access(self) -> tuple[ClientOptions, ssl.SSLContext | None]:
-        """How to connect, made once a version of the upstream. Raises SecretError, ConfigError."""
+    def access(self) -> Access:
+        """How to connect. Raises SecretError, ConfigError."""
         if self._access is None:
-            upstream = self.upstream
-            where = destination(upstream)
-            key = self.delivery.key
-            login = None
-            if upstream.username and upstream.mechanism != "none":
-                secret = unseal(key, upstream.password, where)
-                login = Login(upstream.username, secret, upstream.mechanism)
-            client_key = unseal(key, upstream.client_key, where) if upstream.client_key else ""
-            context = None if upstream.encryption is Encryption.NONE else make_context(upstream, client_key)
-            options = ClientOptions(
-                helo=upstream.helo or self.delivery.hostname,
-                security=SECURITY[upstream.encryption],
-                login=login,
-                ahead=upstream.unknown is UnknownPolicy.RETRY,
-                host=upstream.host,
-                port=upstream.port,
-            )
-            self._access = options, context
-            self._warn_of_settings(login is not None)
+            delivery = self.delivery
+            self._access = make_access(self.upstream, delivery.key, delivery.hostname, delivery.log)
         return self._access
-
-    def _warn_of_settings(self, login: bool) -> None:
-        upstream, log = self.upstream, self.delivery.log
-        if upstream.encryption is not Encryption.NONE and not upstream.verify and not upstream.pin:
-            log.warning("upstream-unverified", upstream=upstream.name, text="certificate verification is off")
-        if upstream.encryption is Encryption.NONE and login:
-            log.warning(
-                "upstream-login-in-clear", upstream=upstream.name, text="the login is sent without encryption"
-            )
 
     # --- what sessions report
 
@@ -155,7 +116,7 @@ class Lane:
         capabilities = session.client.capabilities if session.client is not None else None
         limit = capabilities.rcpt_max if capabilities is not None else 0
         self._recipients = min(self.upstream.max_recipients, limit or self.upstream.max_recipients)
-        if self.route.fault in SETUP_FAULTS:
+        if self.health.route.fault in SETUP_FAULTS:
             self.happened(Happening.PROVEN)
         self.delivery.touch(self)
 
@@ -184,7 +145,7 @@ class Lane:
             self.happened(Happening.FAULT, fault=fault, reason=text)
         elif code == 421:
             self.window.limited(len(self.sessions))
-        elif not session.messages:
+        elif not session.accepted:
             self.happened(Happening.FAULT, fault=Fault.SESSION, reason=text)
 
     def crashed(self, session: Session, error: BaseException) -> None:
@@ -206,7 +167,10 @@ class Lane:
                     for one in job.deliveries
                 ]
             )
-        session.give(job)
+        try:
+            session.give(job)
+        except LocalError as error:
+            self._unusable(job.lease, job.deliveries, str(error))
 
     def done(self, session: Session, job: Job, results: tuple[Result, ...]) -> None:
         """A transaction is over: judge each recipient."""
@@ -234,6 +198,7 @@ class Lane:
                 "sent-with-warning", id=job.lease.message_id, warning=",".join(results[0].warnings)
             )
         if judgement.accepted:
+            session.accepted += 1
             self.window.success()
             self._release(self.jury.accepted())
         for key, outcome in judgement.suspects:
@@ -244,16 +209,15 @@ class Lane:
             if fault in (Fault.THROTTLE, Fault.QUOTA):
                 self.window.limited(len(self.sessions))
             self.happened(Happening.FAULT, fault=fault, reason=text)
-        elif judgement.accepted or (self.route.state is RouteState.PROBING and _answered(results)):
+        elif judgement.accepted or (self.health.probing and _answered(results)):
             self.happened(Happening.PROVEN)
         self.delivery.touch(self)
 
     def _suspect(self, key: str, lease: Lease, outcome: Outcome) -> None:
-        """A refusal that may be the route's fault: the jury decides, and the probe of such a fault at once."""
-        probing = self.route.state is RouteState.PROBING and self.route.fault is Fault.REFUSAL
-        own, accused = (
-            ([], [(lease, outcome)]) if probing else self.jury.hear(key, lease.message_id, (lease, outcome))
-        )
+        """A refusal that may be the route's fault: the jury decides; in a probe of such a fault, at once."""
+        probing = self.health.probing and self.health.route.fault is Fault.REFUSAL
+        entry = (lease, outcome)
+        own, accused = ([], [entry]) if probing else self.jury.hear(key, lease.message_id, entry)
         self._release(own)
         if accused:
             for other, refused in accused:
@@ -269,85 +233,24 @@ class Lane:
 
     def happened(self, happening: Happening, *, fault: Fault = Fault.SESSION, reason: str = "") -> None:
         """Step the route's machine and do what follows."""
-        before = self.route
-        self.route, announcement = step(
-            before,
-            happening,
-            now_us(),
-            fault=fault,
-            reason=reason,
-            chance=random.random(),  # noqa: S311
-        )
-        if self.route is before:
-            return
-        if before.state is RouteState.OPEN and self.route.state is RouteState.OPEN:
-            if fault is Fault.THROTTLE and happening is Happening.FAULT:
-                self._calm_until = self.route.until
-            return
-        if self.route.state is RouteState.PAUSED:
-            self._close_all(idle_only=True)
-            self._give_back_buffer()
-        if announcement is Announcement.RETURNED:
-            self._outage = (before.since, now_us())
-            self.waiting = True
-        self.delivery.persist(self, announcement, before)
-        self.delivery.touch(self)
-
-    @property
-    def paused(self) -> bool:
-        return self.route.state is RouteState.PAUSED
-
-    def stored(self) -> StoredRoute:
-        """The route as other engines and later processes are to see it."""
-        route = self.route
-        if route.state is RouteState.OPEN:
-            return StoredRoute(self.upstream.id)
-        return StoredRoute(
-            self.upstream.id,
-            paused_until=route.until or now_us(),
-            reason=route.fault.value if route.fault else "",
-            text=route.reason[:500],
-            since=route.since,
-            failures=route.failures,
-            probe_at=route.until or now_us(),
-            detail=json.dumps({"probes": route.probes}),
-        )
+        since = self.health.route.since
+        changed, announcement = self.health.happened(happening, now_us(), fault, reason)
+        if changed:
+            self._route_changed()
+            self.delivery.persist(self, announcement, since)
 
     def restore(self, stored: StoredRoute | None) -> None:
-        """Take over what another engine, or an earlier process, knows of the route."""
-        if stored is None or stored.paused_until is None:
-            if self.route.state is RouteState.PAUSED:
-                self._outage = (self.route.since, now_us())
-                self.route = OPEN
-                self.waiting = True
-                self.delivery.touch(self)
-            return
-        if self.route.state is RouteState.OPEN:
-            fault = Fault(stored.reason) if stored.reason in Fault._value2member_map_ else Fault.SESSION
-            self.route = Route(
-                RouteState.PAUSED,
-                fault,
-                stored.text,
-                since=stored.since,
-                until=stored.probe_at or stored.paused_until,
-                failures=stored.failures,
-                probes=int(json.loads(stored.detail or "{}").get("probes", 0)),
-            )
+        """Take over what others know of the route."""
+        if self.health.restore(stored, now_us()):
+            self._route_changed()
+
+    def _route_changed(self) -> None:
+        if self.health.paused:
             self._close_all(idle_only=True)
             self._give_back_buffer()
-        elif self.route.state is RouteState.PAUSED and stored.probe_at:
-            self.route = Route(
-                RouteState.PAUSED, self.route.fault, self.route.reason, self.route.since, stored.probe_at,
-                self.route.failures, self.route.probes,
-            )  # fmt: skip
-
-    def probe_due(self, now: int) -> bool:
-        """Whether it is time to try the paused route again."""
-        return self.route.state is RouteState.PAUSED and now >= self.route.until and self.upstream.enabled
-
-    def probe_until(self, now: int) -> int:
-        """When the probe after the next may come, for the claim over all engines."""
-        return now + next_probe(self.route)
+        else:
+            self.waiting = True
+        self.delivery.touch(self)
 
     # --- one turn
 
@@ -375,14 +278,16 @@ class Lane:
             self._rest()
             return
         allowance = (
-            self.rate.available(time.monotonic()) if now >= max(self._quota_until, self._calm_until) else 0
+            self.rate.available(time.monotonic())
+            if now >= max(self._quota_until, self.health.calm_until)
+            else 0
         )
         free = self._free()
-        if self.route.state is RouteState.PROBING and self.busy:
+        if self.health.probing and self.busy:
             free = 0  # one message at a time
         steps = decide(
             Facts(
-                state=self.route.state,
+                state=self.health.route.state,
                 limit=min(self.window.size, self.upstream.connections),
                 ready=ready,
                 connecting=len(self.sessions) - ready,
@@ -391,7 +296,7 @@ class Lane:
                 full=self.full,
                 leasing=self.leasing > 0,
                 allowance=allowance,
-                may_open=now >= self.route.until,
+                may_open=now >= self.health.route.until,
             )
         )
         for _ in range(steps.open):
@@ -403,11 +308,11 @@ class Lane:
                 self,
                 max(
                     self.rate.wait(time.monotonic()),
-                    (max(self._quota_until, self._calm_until) - now) / SECOND,
+                    (max(self._quota_until, self.health.calm_until) - now) / SECOND,
                 ),
             )
-        elif not self.sessions and now < self.route.until and not self.paused:
-            delivery.later(self, (self.route.until - now) / SECOND)
+        elif not self.sessions and now < self.health.route.until and not self.health.paused:
+            delivery.later(self, (self.health.route.until - now) / SECOND)
 
     def _free(self) -> int:
         free = -len(self.buffer)
@@ -442,54 +347,55 @@ class Lane:
     def _lease(self, places: int) -> None:
         self.leasing += places
         wakes = self._wakes
-        if self.upstream.quota:
-            self.delivery.spawn(self._charged_lease(places, wakes))
-            return
         future = self.delivery.spool.lease(self.upstream.id, places, self._recipients)
-        future.add_done_callback(lambda done: self._leased(places, wakes, done.exception(), done))
+        future.add_done_callback(lambda done: self._leased(places, wakes, done))
 
-    async def _charged_lease(self, places: int, wakes: int) -> None:
-        """Charge the day's quota first. Places that stay empty are charged too: the quota errs downwards."""
-        now = now_us()
-        day = now - now % DAY
-        for wanted in (places, 1):
-            charge = Charge(f"upstream:{self.upstream.id}", day, wanted, self.upstream.quota)
-            try:
-                granted = await self.delivery.spool.charge_quota(charge)
-            except SmarthostError as error:
-                self._leased(places, wakes, error, None)
-                return
-            if granted:
-                future = self.delivery.spool.lease(self.upstream.id, wanted, self._recipients)
-                future.add_done_callback(
-                    lambda done: self._leased(places, wakes, done.exception(), done, wanted)
-                )
-                return
-        self.leasing -= places
-        self._quota_until = day + DAY
-        self.delivery.record(
-            Event(now, "upstream.quota", f"upstream:{self.upstream.id}",
-                  f"{self.upstream.name}: today's quota of {self.upstream.quota} messages is used up", "warning")
-        )  # fmt: skip
-        self.delivery.touch(self)
-
-    def _leased(
-        self, places: int, wakes: int, error: BaseException | None, done: object, asked: int | None = None
-    ) -> None:
-        self.leasing -= places
-        if error is not None:
-            self.delivery.store_trouble(error)
-            self.delivery.later(self, 1.0)
+    def _leased(self, places: int, wakes: int, done: asyncio.Future[list[Lease]]) -> None:
+        """A lease came back."""
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            self.leasing -= places
+            if error is not None:
+                self.delivery.store_trouble(error)
+                self.delivery.later(self, 1.0)
             return
-        leases: list[Lease] = done.result()  # type: ignore[attr-defined]
-        self.full = len(leases) >= (asked or places)
+        leases = done.result()
+        self.full = len(leases) >= places
         if not self.full:
             self.waiting = self._wakes != wakes
-            if not leases and self.route.state is RouteState.PROBING:
+            if not leases and self.health.probing:
                 self.happened(Happening.PROVEN)  # a session got ready, and there is no mail to try
         if leases:
             faults.point("after-lease")
             self.rate.take(len(leases))
+        if leases and self.upstream.quota:
+            self.delivery.spawn(self._charged(places, leases))
+        else:
+            self._begin(places, leases)
+
+    async def _charged(self, places: int, leases: list[Lease]) -> None:
+        """Charge the day's quota; what is over it goes back until tomorrow."""
+        now = now_us()
+        day, id_ = now - now % DAY, self.upstream.id
+        granted = 0
+        try:
+            for step in (len(leases), 1):
+                charge = Charge(f"upstream:{id_}", day, step, self.upstream.quota)
+                while granted + step <= len(leases) and await self.delivery.spool.charge_quota(charge):
+                    granted += step
+        except SmarthostError as error:
+            self.delivery.store_trouble(error)
+        if granted < len(leases):
+            self._quota_until = day + DAY
+            text = f"{self.upstream.name}: today's quota of {self.upstream.quota} messages is used up"
+            self.delivery.record(Event(now, "upstream.quota", f"upstream:{id_}", text, "warning"))
+            self.waiting = True
+            for lease in leases[granted:]:
+                self._return(lease)
+        self._begin(places, leases[:granted])
+
+    def _begin(self, places: int, leases: list[Lease]) -> None:
+        self.leasing -= places
         for lease in leases:
             self._admit(lease)
         self.delivery.touch(self)
@@ -504,10 +410,10 @@ class Lane:
                 "content-damaged", id=lease.message_id, text="the stored content is damaged: held"
             )
             return
-        if self.delivery.draining or self.stopped or self.paused:
+        if self.delivery.draining or self.stopped or self.health.paused:
             self._return(lease)
             return
-        if self._outage is not None and outgrew(lease.created_at, lease.priority, *self._outage):
+        if self.health.outgrown(lease):
             text = "held: it grew older than its longest age while its route was paused"
             for delivery in lease.deliveries:
                 self.delivery.settle(self, lease, held_here(delivery, lease.token, now, text))
@@ -518,6 +424,15 @@ class Lane:
             for delivery in lease.deliveries:
                 outcome = failed_here(delivery, lease.token, now, error.enhanced, error.public)
                 self.delivery.settle(self, lease, outcome)
+        except Exception as error:
+            self._unusable(lease, lease.deliveries, f"{type(error).__name__}: {error}")
+
+    def _unusable(self, lease: Lease, deliveries: list[LeasedDelivery], why: str) -> None:
+        """A message that breaks our own code waits for a person and stops nobody else."""
+        self.delivery.log.error("message-unusable", id=lease.message_id, text=why)
+        for delivery in deliveries:
+            text = f"held: it could not be prepared for sending ({why})"
+            self.delivery.settle(self, lease, held_here(delivery, lease.token, now_us(), text))
 
     def _return(self, lease: Lease) -> None:
         now = now_us()
@@ -545,7 +460,7 @@ class Lane:
     # --- changes and the end
 
     def update(self, upstream: Upstream) -> None:
-        """The settings changed: new sessions use them, old ones end after their jobs, a paused route is tried."""
+        """The settings changed: new sessions use them, old ones end, a paused route is tried."""
         self.upstream = upstream
         self._access = None
         self._recipients = upstream.max_recipients

@@ -55,7 +55,6 @@ class Notices:
 
     def __call__(self, view: MessageView) -> NewMessage | None:
         """The notice about this message, or None where none is due."""
-        faults.point("during-notice")
         if not due(view):
             return None
         principal = self._cache.get(view.principal)

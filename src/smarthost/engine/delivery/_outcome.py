@@ -17,8 +17,9 @@ from smarthost.engine.delivery._schedule import after_unknown, next_try
 from smarthost.faults import planted
 from smarthost.routing import UnknownPolicy
 from smarthost.smtp import Result, Verdict
-from smarthost.spool import LeasedDelivery, Outcome, State
+from smarthost.spool import Door, LeasedDelivery, Outcome, State
 
+SLOWER = frozenset({Fault.THROTTLE, Fault.QUOTA})
 RETRY_WHOLE_LIST = planted("retry-whole-list")
 UNKNOWN_AS_FAILED = planted("unknown-as-failed")
 
@@ -80,6 +81,8 @@ def _refused(
     else:
         if not reply.local:
             fault = classify(stage, reply.code, reply.enhanced, reply.text)
+        if job.lease.door is Door.NOTICE and fault not in SLOWER:
+            fault = Fault.MESSAGE  # who refuses the null sender refuses notices, not us
         if fault is not Fault.MESSAGE:
             state, counts = State.QUEUED, False
             judgement.fault = (fault, str(reply))
@@ -93,6 +96,7 @@ def _refused(
     if (
         fault is Fault.MESSAGE
         and state is not State.UNKNOWN
+        and job.lease.door is not Door.NOTICE
         and not reply.local
         and not about_recipient(stage, reply.enhanced, reply.text)
     ):

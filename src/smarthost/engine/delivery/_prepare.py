@@ -90,7 +90,7 @@ def _recipient(delivery: LeasedDelivery) -> Recipient:
 
 
 def dsn_parts(text: str) -> tuple[str, str]:
-    """NOTIFY and ORCPT of "NOTIFY=…;ORCPT=…", each "" where it is missing (ORCPT holds a semicolon itself)."""
+    """NOTIFY and ORCPT of "NOTIFY=…;ORCPT=…", "" where missing (ORCPT holds a semicolon itself)."""
     before, found, orcpt = text.partition("ORCPT=")
     return before.removeprefix("NOTIFY=").rstrip(";"), orcpt if found else ""
 

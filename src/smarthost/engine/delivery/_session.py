@@ -31,6 +31,7 @@ from smarthost.smtp import (
     ClientEvent,
     Done,
     Ended,
+    LocalError,
     Ready,
     Refused,
     RefusedReason,
@@ -71,6 +72,7 @@ class Session(asyncio.Protocol):
         "_paused",
         "_stage",
         "_stage_name",
+        "accepted",
         "born",
         "client",
         "deadline",
@@ -97,7 +99,7 @@ class Session(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.ready = self.leaving = self.over = False
         self.open = 0
-        self.messages = 0
+        self.messages = self.accepted = 0
         self.largest = 1
         self.born = self._began = self.idle_since = now
         self.setup_by = now + lane.deadlines.setup
@@ -144,6 +146,8 @@ class Session(asyncio.Protocol):
             self.fail(error.fault, error.stage, error.text)
         except SmarthostError as error:
             self.fail(Fault.CONFIG, "connect", error.public)
+        except LocalError as error:
+            self.fail(Fault.CONFIG, "connect", f"The settings cannot be used: {error}")
         except (OSError, ssl.SSLError, TimeoutError) as error:
             with contextlib.suppress(OSError):
                 if sock is not None:
@@ -256,10 +260,11 @@ class Session(asyncio.Protocol):
     def give(self, job: Job) -> None:
         """Begin a job; the caller checked `room`. Nothing is written before `flush`."""
         assert self.client is not None
-        self.open += 1
         job.given_at = time.monotonic()
         self.largest = max(self.largest, len(job.deliveries))
-        for event in self.client.send(job.transaction):
+        events = self.client.send(job.transaction)
+        self.open += 1
+        for event in events:
             if type(event) is Done:
                 self._done(event)
             elif type(event) is WantBody:
@@ -398,11 +403,11 @@ class Session(asyncio.Protocol):
         self._take(self.client.eof(why))
         self._finish()
 
-    def fail(self, fault: Fault, stage: str, text: str) -> None:
+    def fail(self, fault: Fault, stage: str, text: str, *, polite: bool = False) -> None:
         """The session could not be set up."""
         if not self.over:
             self._failure = (fault, stage, text)
-            self._finish()
+            self._finish(polite=polite)
 
     def _refused(self, event: Refused) -> None:
         reply = event.reply
@@ -415,7 +420,7 @@ class Session(asyncio.Protocol):
             )
             if fault is Fault.MESSAGE:
                 fault = Fault.SESSION
-        self.fail(fault, event.stage.value, text)
+        self.fail(fault, event.stage.value, text, polite=True)
 
     def _ended(self, event: Ended) -> None:
         if self.ready and not event.clean and not self.leaving:
@@ -443,14 +448,20 @@ class Session(asyncio.Protocol):
             self._take(self.client.eof(text))
             self._finish()
 
-    def _finish(self) -> None:
+    def _finish(self, *, polite: bool = False) -> None:
+        """Close, and tell the lane once. polite: the client still has its QUIT to say."""
         if self.over:
             return
         self.over = True
         self.deadline = NEVER
         self._release()
         if self.transport is not None:
-            self.transport.abort()
+            if polite and self.client is not None and (data := self.client.data_to_send()):
+                self.transport.write(data)
+                self.transport.close()
+                asyncio.get_running_loop().call_later(1, self.transport.abort)
+            else:
+                self.transport.abort()
         current = asyncio.current_task()
         for task in self.tasks:
             if task is not current:
