@@ -89,7 +89,7 @@ def test_it_takes_mail_over_http_and_reads_it_back(service: Service) -> None:
     with urllib.request.urlopen(again) as answer:
         view = json.load(answer)
     assert view["subject"] == "Grüße"
-    assert [(each["recipient"], each["state"]) for each in view["recipients"]] == [
+    assert [(each["address"], each["state"]) for each in view["recipients"]] == [
         ("http@example.com", "captured")
     ]
 

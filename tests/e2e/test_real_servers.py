@@ -57,7 +57,7 @@ def test_it_delivers_through_postfix(
     recipient = f"{encryption}-{mechanism}@example.com"
     send(service, recipient)
     row = wait_for_state(service, recipient, "sent")
-    delivered = [mail for mail in peer.delivered() if recipient.encode() in mail]
+    delivered = [mail for mail in peer.delivered() if f"X-Original-To: {recipient}".encode() in mail]
     assert len(delivered) == 1
     assert b"\n\n.dots\n..\n" in delivered[0]
     shown = service.json("queue", "show", row["id"])
@@ -70,7 +70,7 @@ def test_it_waits_while_the_password_is_wrong_and_goes_on_when_it_is_right(
     service: Service, folder: Path, peer: Postfix
 ) -> None:
     words = ["--host", "localhost", "--port", str(peer.port), "--encryption", "starttls"]
-    words += ["--ca-file", str(folder / "ca.pem"), "--username", "ann", "--password-stdin"]
+    words += ["--ca-file", str(folder / "ca.pem"), "--auth", "auto", "--username", "ann", "--password-stdin"]
     words += ["--from", "ann@example.org", "--no-check"]
     service.command("upstream", "set", *words, stdin="wrong\n")
     send(service, "patience@example.com")
@@ -105,7 +105,8 @@ def test_it_delivers_through_aiosmtpd_with_login(service: Service) -> None:
     controller.start()
     try:
         words = ["--host", "127.0.0.1", "--port", str(controller.port), "--encryption", "none"]
-        words += ["--username", "ann", "--password-stdin", "--from", "ann@example.org", "--no-check"]
+        words += ["--auth", "auto", "--username", "ann", "--password-stdin"]
+        words += ["--from", "ann@example.org", "--no-check"]
         service.command("upstream", "set", *words, stdin="secret\n")
         send(service, "aiosmtpd@example.com")
         wait_for_state(service, "aiosmtpd@example.com", "sent")
