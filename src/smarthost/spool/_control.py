@@ -40,6 +40,7 @@ HOLD = Action("held", _WAITING, State.HELD)
 RELEASE = Action("released", (State.HELD,), State.QUEUED)
 CANCEL = Action("cancelled", _LAID_UP, State.CANCELLED)
 RETRY = Action("retried", _AGAIN, State.QUEUED, _CONTENT)
+RETRY_DEFERRED = Action("retried", (State.DEFERRED,), State.QUEUED, _CONTENT)
 REROUTE = Action("rerouted", _LAID_UP, None)
 RESOLVE = {
     State.SENT: Action("resolved", (State.UNKNOWN, State.HELD), State.SENT, _DOUBTFUL),
@@ -66,7 +67,7 @@ def cancel(tx: Transaction, selection: Selection, actor: str) -> int:
 def retry(tx: Transaction, selection: Selection, actor: str) -> int:
     """See Spool.retry."""
     named = selection.messages or selection.deliveries or selection.states
-    return _act(tx, RETRY, selection, actor, RETRY.takes if named else (State.DEFERRED,))
+    return _act(tx, RETRY if named else RETRY_DEFERRED, selection, actor)
 
 
 def resolve(tx: Transaction, selection: Selection, verdict: State, actor: str) -> int:
@@ -82,15 +83,10 @@ def reroute(tx: Transaction, selection: Selection, upstream: str, actor: str) ->
 
 
 def _act(
-    tx: Transaction,
-    action: Action,
-    selection: Selection,
-    actor: str,
-    takes: tuple[State, ...] | None = None,
-    upstream: str | None = None,
+    tx: Transaction, action: Action, selection: Selection, actor: str, *, upstream: str | None = None
 ) -> int:
     session = tx.session
-    where, params = _where(tx, selection, takes or action.takes)
+    where, params = _where(tx, selection, action.takes)
     where += action.extra
     if upstream is not None:
         where += " AND d.upstream <> ?"

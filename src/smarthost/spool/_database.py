@@ -48,6 +48,10 @@ class Session(ABC):
     SURVIVES: bool  # a failed statement leaves the transaction usable
     mark: object = None  # by which `Database.decide` knows the last transaction
     SETTLED: str  # condition on `tx`: no slower transaction can still appear before it
+    FORWARD: str  # condition: after a cursor, in the order OLDEST; BACKWARD and NEWEST the other way
+    BACKWARD: str
+    OLDEST: str
+    NEWEST: str
 
     @abstractmethod
     def run(self, sql: str, params: Sequence[Any] = ()) -> list[Row]:
@@ -72,6 +76,10 @@ class Session(ABC):
     @abstractmethod
     def pack(self, values: Sequence[int] | Sequence[str]) -> object:
         """A list as the one parameter of INTS or TEXTS."""
+
+    @abstractmethod
+    def cursor(self, tx: int, number: int) -> tuple[int, ...]:
+        """A follower's place as the values of FORWARD and BACKWARD."""
 
     @abstractmethod
     def begin(self) -> None:

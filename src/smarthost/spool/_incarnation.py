@@ -25,10 +25,13 @@ _LOST = "The engine stopped while this was being sent; whether it was delivered 
 
 
 def register(tx: Transaction, name: str, alone: bool) -> int:
-    """A new incarnation. Where there can be one engine only (`alone`), every other one is dead."""
+    """A new incarnation; this process's earlier one ends. Where there can be one engine only (`alone`),
+    every other one is dead."""
     session = tx.session
     if alone:
         session.run("DELETE FROM incarnation")
+    elif tx.engine is not None:
+        retire(tx)
     if _DELETE_LEASED:
         session.run("DELETE FROM delivery WHERE state = 2")
     return int(

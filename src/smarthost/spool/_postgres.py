@@ -65,6 +65,8 @@ class PostgresSession(Session):
     SURVIVES = False
     SKIP = "FOR UPDATE SKIP LOCKED"
     CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+    FORWARD, OLDEST = "(tx, id) > (?, ?)", "tx, id"
+    BACKWARD, NEWEST = "(tx, id) < (?, ?)", "tx DESC, id DESC"
     SETTLED = "tx < pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -94,6 +96,9 @@ class PostgresSession(Session):
 
     def pack(self, values: Sequence[int] | Sequence[str]) -> object:
         return list(values)
+
+    def cursor(self, tx: int, number: int) -> tuple[int, ...]:
+        return (tx, number)
 
     def begin(self) -> None:
         self.mark = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -90,18 +91,16 @@ def find(session: Session, filter: Filter, after: int | None, limit: int) -> lis
         (*params, limit),
     )
     last = _last_replies(session, rows)
-    return [
-        DeliveryRow(
-            *row[:5],
-            Door(row[5]),
-            *row[6:12],
-            Priority(row[12]),
-            State(row[13]),
-            *row[14:17],
-            *last.get(row[0], (0, "")),
-        )
-        for row in rows
-    ]
+    casts = {5: Door, 12: Priority, 13: State}
+    return [DeliveryRow(*[*_cast(row, casts), *last.get(row[0], (0, ""))]) for row in rows]
+
+
+def _cast(row: Row, casts: Mapping[int, Callable[[Any], object]]) -> Row:
+    """The row with some of its values given their type."""
+    values = list(row)
+    for index, cast in casts.items():
+        values[index] = cast(values[index])
+    return values
 
 
 def _last_replies(session: Session, rows: list[Row]) -> dict[int, tuple[int, str]]:
@@ -135,7 +134,7 @@ def message(session: Session, message_id: str, header: bool = False) -> MessageV
     ):
         tries.setdefault(attempt[1], []).append(_attempt(attempt))
     deliveries = tuple(
-        DeliveryView(d[0], d[1], d[2], State(d[3]), *d[4:11], tries=tuple(tries.get(d[0], ())))
+        DeliveryView(*[*_cast(d, {3: State}), tuple(tries.get(d[0], ()))])
         for d in session.run(
             "SELECT id, recipient, upstream, state, due_at, expires_at, attempts, unknown_ends, updated_at,"
             " edits, dsn FROM delivery WHERE message_id = ? ORDER BY id",
@@ -143,25 +142,14 @@ def message(session: Session, message_id: str, header: bool = False) -> MessageV
         )
     )
     first = chunk(session, message_id, 0) if header and row[20] else None
-    return MessageView(
-        *row[:4],
-        Door(row[4]),
-        *row[5:12],
-        bytes(row[12]),
-        Flag(row[13]),
-        Priority(row[14]),
-        *row[15:19],
-        bool(row[19]),
-        bool(row[20]),
-        deliveries,
-        (first or b"")[: min(row[10], HEADER_MOST)],
-    )
+    casts = {4: Door, 12: bytes, 13: Flag, 14: Priority, 19: bool, 20: bool}
+    shown = (first or b"")[: min(row[10], HEADER_MOST)]
+    return MessageView(*[*_cast(row, casts), deliveries, shown])
 
 
 def _attempt(row: Row) -> AttemptView:
-    return AttemptView(
-        *row[:4], State(row[4]), bool(row[5]), *row[6:10], bool(row[10]), *row[11:14], f"{row[14]}.{row[0]}"
-    )
+    *values, tx = _cast(row, {4: State, 5: bool, 10: bool})
+    return AttemptView(*[*values, f"{tx}.{row[0]}"])
 
 
 def chunk(session: Session, message_id: str, n: int) -> bytes | None:
@@ -184,50 +172,37 @@ def chunk_or_raise(session: Session, message_id: str, n: int) -> bytes:
 
 
 def _follow(
-    session: Session,
-    columns: str,
-    table: str,
-    where: list[str],
-    params: list[Any],
-    after: str,
-    page: tuple[int, bool],
+    session: Session, select: str, where: Mapping[str, str], after: str, limit: int, *, newest: bool
 ) -> list[Row]:
-    """Rows after a cursor in an order to which nothing is ever added behind: by (tx, id), and oldest first
-    only as far as no slower transaction can still come before it."""
-    limit, newest = page
+    """Rows after a cursor, in an order into which nothing is ever added behind it; oldest first only as
+    far as no slower transaction can still come before."""
+    conditions = [f"{column} = ?" for column in where]
+    params: list[Any] = [*where.values()]
     if after:
         tx, _, number = after.partition(".")
-        try:
-            cursor = (int(tx), int(number))
-        except ValueError:
-            raise ValueError(f"not a cursor: {after!r}") from None
-        where.append("(tx, id) < (?, ?)" if newest else "(tx, id) > (?, ?)")
-        params += cursor
-    if not newest:
-        where.append(session.SETTLED)
-    order = "tx DESC, id DESC" if newest else "tx, id"
-    condition = f" WHERE {' AND '.join(where)}" if where else ""
-    return session.run(f"SELECT {columns} FROM {table}{condition} ORDER BY {order} LIMIT ?", (*params, limit))
+        if not (tx.isdecimal() and number.isdecimal()):
+            raise ValueError(f"not a cursor: {after!r}")
+        conditions.append(session.BACKWARD if newest else session.FORWARD)
+        params += session.cursor(int(tx), int(number))
+    conditions.append("tx >= 0" if newest else session.SETTLED)
+    order = session.NEWEST if newest else session.OLDEST
+    return session.run(
+        f"{select} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT ?", (*params, limit)
+    )
 
 
 def attempts(session: Session, after: str, limit: int, newest: bool) -> list[AttemptView]:
     """See Spool.attempts."""
-    rows = _follow(session, _ATTEMPT, "attempt", [], [], after, (limit, newest))
+    rows = _follow(session, f"SELECT {_ATTEMPT} FROM attempt", {}, after, limit, newest=newest)
     return [_attempt(row) for row in rows]
 
 
-def events(session: Session, after: str, kind: str, subject: str, limit: int, newest: bool) -> list[EventRow]:
+def events(
+    session: Session, after: str, where: Mapping[str, str], limit: int, newest: bool
+) -> list[EventRow]:
     """See Spool.events."""
-    where: list[str] = []
-    params: list[Any] = []
-    if kind:
-        where.append("kind = ?")
-        params.append(kind)
-    if subject:
-        where.append("subject = ?")
-        params.append(subject)
-    rows = _follow(session, _EVENT, "event", where, params, after, (limit, newest))
-    return [EventRow(*row[:8], f"{row[8]}.{row[0]}") for row in rows]
+    rows = _follow(session, f"SELECT {_EVENT} FROM event", where, after, limit, newest=newest)
+    return [EventRow(*[*row[:8], f"{row[8]}.{row[0]}"]) for row in rows]
 
 
 def ready_upstreams(session: Session) -> list[str]:

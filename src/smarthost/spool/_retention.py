@@ -93,10 +93,9 @@ def discard(tx: Transaction, message_id: str) -> None:
     )
 
 
-def purge(
-    tx: Transaction, now: int, content_before: int, rows_before: int, events_before: int, limit: int
-) -> Purged:
-    """See Spool.purge."""
+def purge(tx: Transaction, now: int, before: tuple[int, int, int], limit: int) -> Purged:
+    """See Spool.purge; `before` is for contents, rows and events."""
+    content_before, rows_before, events_before = before
     contents = _contents(tx, id_before(content_before), limit)
     orphans = _orphans(tx, id_before(now - ORPHANS_US), limit)
     point("during-purge")

@@ -92,7 +92,12 @@ class Spool:
         self._space = SpaceWatch(database, data, floor)
         self._wakeups = Wakeups(database, data)
         self._committer = Committer(database, self._space, self._wakeups, notice=notice, cache=cache)
-        self._committer.start()
+        try:
+            self._committer.start()
+        except BaseException:
+            self._wakeups.close()
+            database.close()
+            raise
 
     def __enter__(self) -> Spool:
         return self
@@ -218,7 +223,7 @@ class Spool:
         """Retention, one slice: contents of messages that are final and older than `content_before` go
         first, whole messages older than `rows_before` later, orphaned chunks, idempotency keys after seven
         days, old usage and events too. Call again while `more`."""
-        return self._run(_retention.purge, now, content_before, rows_before, events_before, limit)
+        return self._run(_retention.purge, now, (content_before, rows_before, events_before), limit)
 
     def expire(self, now: int) -> int:
         """QUEUED, DEFERRED and UNKNOWN whose time is over become EXPIRED (with an attempt row and, where
@@ -269,7 +274,9 @@ class Spool:
     ) -> list[EventRow]:
         """Events after a cursor ("" is the beginning), oldest first, none ever missed by a follower; with
         `newest` backwards from the end (`after` then is the cursor of the oldest one seen)."""
-        return self._read(_query.events, after, kind, subject, limit, newest)
+        where = {"kind": kind, "subject": subject}
+        given = {column: value for column, value in where.items() if value}
+        return self._read(_query.events, after, given, limit, newest)
 
     def attempts(self, after: str = "", limit: int = 100, *, newest: bool = False) -> list[AttemptView]:
         """The delivery events: attempts after a cursor, oldest first, none ever missed by a follower;

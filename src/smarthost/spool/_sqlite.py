@@ -78,6 +78,8 @@ class SqliteSession(Session):
     SURVIVES = True
     CLOCK = "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
     SETTLED = "tx = 0"
+    FORWARD, OLDEST = "id > ?", "id"
+    BACKWARD, NEWEST = "id < ?", "id DESC"
 
     def __init__(self, connection: sqlite.Connection) -> None:
         self.connection = connection
@@ -131,6 +133,9 @@ class SqliteSession(Session):
 
     def pack(self, values: Sequence[int] | Sequence[str]) -> object:
         return msgspec.json.encode(values).decode()
+
+    def cursor(self, tx: int, number: int) -> tuple[int, ...]:
+        return (number,)
 
     def begin(self) -> None:
         self._cursor.execute("BEGIN IMMEDIATE")
