@@ -1,6 +1,6 @@
 """`smarthost run | web | engine`: the supervisor and its two children.
 
-The supervisor prepares the data folder and the schema, starts the web process and the engine, waits until
+The supervisor starts the web process, which brings the installation up to date, and the engine, waits until
 both answer, says where to look, and then only waits for signals: one that ends a child, or one that ends
 itself. A child that dies after it had answered is started again, at once and then ever more slowly, with a
 line for each time. One that never answered cannot run here at all (its own words were printed), so the other
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from smarthost.cli._context import process
 from smarthost.cli._exit import Exit
 from smarthost.cli._output import Output
-from smarthost.errors import ConfigError, SmarthostError
+from smarthost.errors import ConfigError
 
 if TYPE_CHECKING:
     from smarthost.config import Listen, ProcessSettings
@@ -43,8 +43,10 @@ def register(commands: Any) -> None:
     run = commands.add_parser("run", help="serve: pages, API, SMTP, delivery")
     run.set_defaults(call=_run)
     web = commands.add_parser("web", help="serve pages and API only")
+    web.add_argument("--prepare-fd", type=int, help=argparse.SUPPRESS)
     web.set_defaults(call=_web)
     engine = commands.add_parser("engine", help="serve SMTP and deliver only")
+    engine.add_argument("--wait-fd", type=int, help=argparse.SUPPRESS)
     engine.set_defaults(call=_engine)
 
 
@@ -60,8 +62,8 @@ class Child:
     due: float = field(default=0.0)
     ready: bool = False
 
-    def start(self) -> None:
-        self.pid = _spawn(self.role)
+    def start(self, option: str = "", fd: int = -1) -> None:
+        self.pid = _spawn(self.role, option, fd)
         self.started = time.monotonic()
 
 
@@ -74,14 +76,42 @@ def _run(_args: argparse.Namespace, out: Output) -> int:
     ):
         if listen:
             _free(name, listen)
+    if not settings.data.exists():
+        # Others may pass through, to the sendmail socket, but not look; our umask would forbid that too.
+        settings.data.mkdir(parents=True)
+        settings.data.chmod(0o711)
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    found = _prepare(settings)
-    children = [Child("engine", settings.smtp)]
-    if settings.http:
-        children.append(Child("web", settings.http))
-    for child in children:
-        child.start()
+    children, found = _start(settings)
     return _watch(children, settings, found, out)
+
+
+def _start(settings: ProcessSettings) -> tuple[list[Child], dict[str, str]]:
+    """Start both children and let them load side by side: the web process prepares the installation (schema,
+    key, first link) and tells so, and only then the engine goes on.
+
+    Raises ConfigError with what the preparation says was wrong.
+    """
+    told, tell = os.pipe()
+    wait, go = os.pipe()
+    engine, web = Child("engine", settings.smtp), Child("web", settings.http)
+    engine.start("--wait-fd", wait)
+    if settings.http:
+        web.start("--prepare-fd", tell)
+    else:
+        web.pid = _prepare_apart(tell)
+    os.close(tell)
+    os.close(wait)
+    with os.fdopen(told, "rb") as pipe:
+        answer = pipe.read()
+    found: dict[str, str] = json.loads(answer) if answer else {"error": "it ended, see the lines above"}
+    if "error" in found:
+        _signal([engine, web], signal.SIGKILL)
+        raise ConfigError(f"The installation could not be prepared: {found['error']}")
+    if not settings.http:
+        os.waitpid(web.pid, 0)
+    os.write(go, b"go")
+    os.close(go)
+    return [engine, web] if settings.http else [engine], found
 
 
 def _free(name: str, listen: Listen) -> None:
@@ -100,55 +130,25 @@ def _free(name: str, listen: Listen) -> None:
             raise ConfigError(f"{listen} {why}. Choose another: {name}=host:port", origin=name) from error
 
 
-def _prepare(settings: ProcessSettings) -> dict[str, str]:
-    """Bring folder, key and schema up to date, in a fork so that the supervisor stays small.
-
-    Returns the mode, and a sign-in link as long as nobody could come in yet.
-    """
-    if not settings.data.exists():
-        # Others may pass through, to the sendmail socket, but not look; our umask would forbid that too.
-        settings.data.mkdir(parents=True)
-        settings.data.chmod(0o711)
-    reader, writer = os.pipe()
-    sys.stdout.flush()
+def _prepare_apart(tell: int) -> int:
+    """Prepare in a fork of its own, where there is no web process to do it."""
     pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        os._exit(_prepare_here(writer))
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        text = pipe.read().decode("utf-8", "replace")
-    _, status = os.waitpid(pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        raise ConfigError(text or "The installation could not be prepared: see the lines above")
-    found: dict[str, str] = json.loads(text)
-    return found
-
-
-def _prepare_here(writer: int) -> int:
-    """The forked part. Never returns into the supervisor's code: its caller ends the process."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    if pid:
+        return pid
     try:
-        from smarthost.cli._first import first_link
-        from smarthost.control.boot import setup
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        from smarthost.cli._first import prepare
 
-        setup()
-        from smarthost.control.directory import policy
-
-        os.write(writer, json.dumps({"link": first_link(), "mode": policy.mode().value}).encode())
-    except SmarthostError as error:
-        os.write(writer, error.public.encode())
-        return 1
-    except BaseException:  # a fork must not unwind into its parent's frames
-        import traceback
-
-        traceback.print_exc()
-        return 1
-    return 0
+        prepare(tell)
+    finally:
+        os._exit(0)  # a fork must not unwind into its parent's frames
 
 
-def _spawn(role: str) -> int:
-    """Start a child in a process group of its own: a terminal's Ctrl-C reaches the supervisor alone."""
+def _spawn(role: str, option: str = "", fd: int = -1) -> int:
+    """Start a child in a process group of its own: a terminal's Ctrl-C reaches the supervisor alone.
+
+    option, fd: an open pipe that it is handed.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
@@ -159,7 +159,11 @@ def _spawn(role: str) -> int:
         die_with_parent()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        os.execv(sys.executable, [sys.executable, "-m", "smarthost.cli", role])  # noqa: S606 - our own
+        words = [sys.executable, "-m", "smarthost.cli", role]
+        if option:
+            os.set_inheritable(fd, True)
+            words += [option, str(fd)]
+        os.execv(sys.executable, words)  # noqa: S606 - our own
     finally:
         os._exit(127)
 
@@ -291,17 +295,25 @@ def _say(what: str, **values: object) -> None:
     print(f'time={stamp} level=warning event=supervisor text="{what}" {rest}', file=sys.stderr, flush=True)
 
 
-def _engine(_args: argparse.Namespace, _out: Output) -> int:
+def _engine(args: argparse.Namespace, _out: Output) -> int:
     from smarthost.engine.main import run
 
-    return int(run(process()) or 0)
+    settings = process()
+    if args.wait_fd is not None and not os.read(args.wait_fd, 2):
+        return Exit.FAILED  # nobody is there any more who could say go
+    return int(run(settings) or 0)
 
 
-def _web(_args: argparse.Namespace, _out: Output) -> int:
+def _web(args: argparse.Namespace, _out: Output) -> int:
     settings = process()
     if settings.http is None:
         raise ConfigError("SMARTHOST_HTTP is off: there is nothing for the web process to serve")
     _free("SMARTHOST_HTTP", settings.http)
+    if args.prepare_fd is not None:
+        from smarthost.cli._first import prepare
+
+        if not prepare(args.prepare_fd):
+            return Exit.FAILED
     from smarthost.cli._web import serve
 
     return serve(settings.http)

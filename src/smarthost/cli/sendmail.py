@@ -309,7 +309,8 @@ def _expect(reply: tuple[int, str]) -> str:
         return text
     if code == 421:
         raise EngineDownError(text)
-    raise SendmailError(_exit_for(code, text), text)
+    exit_code = _exit_for(code, text)
+    raise SendmailError(exit_code, f"{text} (you are uid {os.getuid()})" if exit_code == ex.NOPERM else text)
 
 
 def _exit_for(code: int, text: str) -> int:
