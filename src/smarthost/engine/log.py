@@ -68,15 +68,20 @@ class Log:
         if second != self._second:
             self._second = second
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        parts = [f"time={self._stamp}.{int(now * 1000) % 1000:03d}Z level={level} event={event}"]
+        line = f"time={self._stamp}.{int(now * 1000) % 1000:03d}Z level={level} event={event}"
         for name, value in fields.items():
-            if value is not None and value != "":
-                parts.append(f"{name}={value if type(value) is int else quote(value)}")
-        parts.append("\n")
-        if not self._lines and self._loop is not None and not self._loop.is_closed():
+            if type(value) is str:
+                if value:
+                    line += f" {name}={value if len(value) <= LONGEST and _PLAIN(value) else quote(value)}"
+            elif type(value) is int:
+                line += f" {name}={value}"
+            elif value is not None:
+                line += f" {name}={quote(value)}"
+        lines = self._lines
+        if not lines and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon(self.flush)
-        self._lines.append(" ".join(parts[:-1]) + "\n")
-        if self._loop is None or len(self._lines) > 1000:
+        lines.append(line + "\n")
+        if self._loop is None or len(lines) > 1000:
             self.flush()
 
     def flush(self) -> None:

@@ -123,12 +123,17 @@ def read(data: Path, name: str, max_size: int) -> Dropped:
     """Read one file. Raises ContentError where it is no file that `leave` wrote, TooLarge, OSError."""
     if not _NAME(name):
         raise ContentError("not a name of the drop folder")
-    # O_NONBLOCK: a FIFO must not hold the reader
-    descriptor = os.open(folder(data) / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:  # O_NONBLOCK: a FIFO must not hold the reader
+        descriptor = os.open(folder(data) / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ContentError("a symlink, not a file") from error
+        raise
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(descriptor)
+        raise ContentError("not a regular file with one name")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise ContentError("not a regular file with one name")
         if status.st_size > max_size + _LONGEST_LINE:
             raise TooLarge("larger than the size limit")
         try:

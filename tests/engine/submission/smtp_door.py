@@ -31,7 +31,11 @@ from smarthost.spool import Acceptance, Accepted, NewMessage
 
 SECRET = "a-generated-secret-of-many-characters"
 APP = Principal(
-    id="app:1", name="Printer", login="printer", secrets=(hash_secret(SECRET),), clear_networks=("10.0.0.0/8",)
+    id="app:1",
+    name="Printer",
+    login="printer",
+    secrets=(hash_secret(SECRET),),
+    clear_networks=("10.0.0.0/8",),
 )
 LIVE = Directory(
     version=1,
@@ -185,7 +189,7 @@ class Door:
         assert not self.errors
         assert "connection-failed" not in self.logs and "submission-failed" not in self.logs, self.logs
 
-    def run(self, work):  # noqa: ANN001, ANN201
+    def run(self, work):
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
     def change(self, directory: Directory) -> None:
@@ -309,7 +313,10 @@ class Client:
 
     def mail(self, *recipients: str, sender: str = "a@example.test", content: bytes = MAIL) -> str:
         """A whole transaction by DATA; the last reply."""
-        for line in (f"MAIL FROM:<{sender}>", *(f"RCPT TO:<{one}>" for one in recipients or ("b@example.net",))):
+        for line in (
+            f"MAIL FROM:<{sender}>",
+            *(f"RCPT TO:<{one}>" for one in recipients or ("b@example.net",)),
+        ):
             answer = self.say(line)
             if answer[:1] != "2":
                 return answer

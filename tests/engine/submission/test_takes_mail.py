@@ -4,12 +4,12 @@ import shutil
 import smtplib
 import subprocess
 
+import msgspec
 import pytest
-from smtp_door import APP, CAPTURE, LIVE, MAIL, SECRET, Door, replace_directory
+from smtp_door import APP, CAPTURE, LIVE, MAIL, SECRET, Door
 
 from smarthost.errors import StoreFull, StoreUnavailable
-from smarthost.routing import Principal
-from smarthost.smtp import ServerOptions
+from smarthost.routing import Limits, Principal
 from smarthost.spool import Door as Kind
 from smarthost.spool import Flag, State
 
@@ -57,7 +57,10 @@ def test_the_end_of_capture_mode_counts_from_the_next_mail(tmp_path):
 
 def test_a_trusted_network_needs_no_credential(tmp_path):
     directory = LIVE.__class__(
-        **{**{name: getattr(LIVE, name) for name in LIVE.__struct_fields__}, "networks": (("127.0.0.0/8", "app:1"),)}
+        **{
+            **{name: getattr(LIVE, name) for name in LIVE.__struct_fields__},
+            "networks": (("127.0.0.0/8", "app:1"),),
+        }
     )
     with Door(tmp_path, directory=directory) as door, door.client() as client:
         client.say("EHLO x")
@@ -68,7 +71,9 @@ def test_a_trusted_network_needs_no_credential(tmp_path):
 def test_a_credential_taken_back_counts_from_the_next_mail(tmp_path):
     with Door(tmp_path) as door, door.ready() as client:
         assert client.mail().startswith("250")
-        door.store.principals[:] = [Principal(id="app:1", name="Printer", login="printer", secrets=("0" * 64,))]
+        door.store.principals[:] = [
+            Principal(id="app:1", name="Printer", login="printer", secrets=("0" * 64,))
+        ]
         door.change(LIVE)
         assert client.mail().startswith("421 4.7.0")
     with Door(tmp_path, principals=()) as door, door.client() as client:
@@ -80,7 +85,10 @@ def test_local_names_are_completed_and_mapped_before_policy(tmp_path):
     with Door(tmp_path) as door, door.ready() as client:
         assert client.mail("root", "www-data@localhost", sender="www-data").startswith("250")
         (message,) = door.store.messages
-        assert [one.recipient for one in message.deliveries] == ["admin@example.test", "www-data@example.test"]
+        assert [one.recipient for one in message.deliveries] == [
+            "admin@example.test",
+            "www-data@example.test",
+        ]
         assert message.sender == "www-data@example.test"
 
 
@@ -115,14 +123,14 @@ def test_a_policy_change_between_rcpt_and_content_counts(tmp_path):
         client.say("MAIL FROM:<a@example.test>")
         client.say("RCPT TO:<b@example.net>")
         client.say("DATA")
-        none = LIVE.__class__(version=1, mode=LIVE.mode, hostname="h", domain="example.test", upstreams={})
-        door.change(none)
+        door.change(msgspec.structs.replace(LIVE, upstreams={}))
         client.send(MAIL + b".\r\n")
         assert client.reply().startswith("550 5.4.4")
 
 
 @pytest.mark.parametrize(
-    ("failure", "code"), [(StoreFull("No space."), "452 4.3.1"), (StoreUnavailable("Store down."), "451 4.3.0")]
+    ("failure", "code"),
+    [(StoreFull("No space."), "452 4.3.1"), (StoreUnavailable("Store down."), "451 4.3.0")],
 )
 def test_a_store_that_cannot_is_a_temporary_failure_and_the_session_goes_on(tmp_path, failure, code):
     with Door(tmp_path) as door, door.ready() as client:
@@ -167,7 +175,9 @@ def test_a_client_that_closed_its_half_still_hears_the_answer(tmp_path):
     import socket
 
     with Door(tmp_path, directory=CAPTURE) as door, door.client() as client:
-        client.send(b"EHLO x\r\nMAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n" + MAIL + b".\r\n")
+        client.send(
+            b"EHLO x\r\nMAIL FROM:<a@example.test>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n" + MAIL + b".\r\n"
+        )
         client.sock.shutdown(socket.SHUT_WR)
         assert client.codes(5) == ["250", "250", "250", "354", "250"]
         assert client.closed()
@@ -277,10 +287,30 @@ def test_swaks_sends_through_it(tmp_path, certificate, way):
     with Door(tmp_path, tls=certificate) as door:
         host, port = door.addresses["smtps" if way == "--tls-on-connect" else "smtp"]
         done = subprocess.run(
-            ["swaks", "--server", host, "--port", str(port), "--from", "a@example.test", "--to", "b@example.net",
-             "--auth-user", "printer", "--auth-password", SECRET, "--header", "From: a@example.test", way,
-             "--helo", "swaks.example.test"],
-            capture_output=True, text=True, timeout=30, check=False,
+            [
+                "swaks",
+                "--server",
+                host,
+                "--port",
+                str(port),
+                "--from",
+                "a@example.test",
+                "--to",
+                "b@example.net",
+                "--auth-user",
+                "printer",
+                "--auth-password",
+                SECRET,
+                "--header",
+                "From: a@example.test",
+                way,
+                "--helo",
+                "swaks.example.test",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         trace = door.store.messages[0].trace.decode()
@@ -293,9 +323,25 @@ def test_curl_sends_through_it(tmp_path, certificate):
     with Door(tmp_path, tls=certificate) as door:
         host, port = door.addresses["smtp"]
         done = subprocess.run(
-            ["curl", "-sS", "--ssl-reqd", "-k", f"smtp://{host}:{port}", "--mail-from", "a@example.test", "--mail-rcpt",
-             "b@example.net", "--user", f"printer:{SECRET}", "-T", str(tmp_path / "mail")],
-            capture_output=True, text=True, timeout=30, check=False,
+            [
+                "curl",
+                "-sS",
+                "--ssl-reqd",
+                "-k",
+                f"smtp://{host}:{port}",
+                "--mail-from",
+                "a@example.test",
+                "--mail-rcpt",
+                "b@example.net",
+                "--user",
+                f"printer:{SECRET}",
+                "-T",
+                str(tmp_path / "mail"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         assert door.store.messages[0].content == MAIL
@@ -314,5 +360,6 @@ def test_the_offer_follows_the_directory(tmp_path):
     with Door(tmp_path) as door:
         with door.client() as client:
             assert f"SIZE {LIVE.limits.max_size}" in client.say("EHLO x")
-        door.change(replace_directory(CAPTURE, 2))
-        assert isinstance(ServerOptions(hostname="h"), ServerOptions)
+        door.change(msgspec.structs.replace(LIVE, limits=Limits(max_size=12345)))
+        with door.client() as client:
+            assert "SIZE 12345" in client.say("EHLO x")

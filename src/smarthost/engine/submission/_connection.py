@@ -372,6 +372,7 @@ class Connection(asyncio.Protocol):
         if transport is None or self._lost:
             self.connection_lost(None)
             return
+        self._identity = Identity(hub, self._peer)  # a login in clear is forgotten too
         self._take_transport(transport)
         self._server.tls_started()  # forgets all that was said and sent in clear
         self._paused = False
