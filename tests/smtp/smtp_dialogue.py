@@ -225,12 +225,14 @@ def make_client(dialogue: Dialogue) -> Client:
         login = Login(username, secret, dialogue.option("mechanism", "auto"))
     security = Security(dialogue.option("security", "none"))
     return Client(
-        ClientOptions(helo="c.test", security=security, login=login, ahead="not_ahead" not in dialogue.options)
+        ClientOptions(
+            helo="c.test", security=security, login=login, ahead="not_ahead" not in dialogue.options
+        )
     )
 
 
 def make_transaction(words: bytes, tag: object, *, streamed: bool) -> tuple[Transaction, bytes]:
-    """"sender recipient … : content", flags as "+8bit", "+utf8", "+size=N" among the recipients."""
+    """ "sender recipient … : content", flags as "+8bit", "+utf8", "+size=N" among the recipients."""
     head, _, content_text = words.decode("utf-8").partition(" : ")
     sender, *rest = head.split()
     content = unescape(content_text)
@@ -277,7 +279,9 @@ def play_client(dialogue: Dialogue, cut: Cut) -> tuple[list[str], Client]:
             if isinstance(event, StartTls):
                 client.tls_started()
             if isinstance(event, WantBody):
-                pieces = (whole if client.capabilities.chunking else cut)(contents[event.transaction.tag]) or [b""]
+                pieces = (whole if client.capabilities.chunking else cut)(
+                    contents[event.transaction.tag]
+                ) or [b""]
                 for place, piece in enumerate(pieces, 1):
                     report(list(client.body(event.transaction, piece, last=place == len(pieces))))
         said += client.data_to_send()

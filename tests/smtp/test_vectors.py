@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from smtp_dialogue import (
     Dialogue,
@@ -42,6 +42,7 @@ def test_the_server_waits_for_the_rest_of_a_line(dialogue: Dialogue) -> None:
     assert (events, replies) == expected_of_server(dialogue)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32), dialogue=st.sampled_from(dialogues("server")))
 def test_the_server_does_the_same_in_any_pieces(dialogue: Dialogue, seed: int) -> None:
     events, replies, _ = play_server(dialogue, randomly(seed))
@@ -59,6 +60,7 @@ def test_the_client_does_as_written(dialogue: Dialogue, cut) -> None:
     assert events == expected_of_client(dialogue)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**32), dialogue=st.sampled_from(dialogues("client")))
 def test_the_client_does_the_same_in_any_pieces(dialogue: Dialogue, seed: int) -> None:
     events, _ = play_client(dialogue, randomly(seed))

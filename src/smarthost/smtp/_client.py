@@ -74,9 +74,8 @@ class Client:
     @property
     def stage(self) -> Stage:
         """What is waited for now: the oldest command without a reply."""
-        oldest = self._wire.oldest
-        if oldest is not None:
-            return oldest.stage
+        if self._wire.expected:
+            return self._wire.expected[0].stage
         return Stage.BODY if self._pipeline.wants_body else CLIENT_STAGES[self.state]
 
     @property
