@@ -356,8 +356,7 @@ class Committer:
         elif kind is Kind.COMPLETE:
             self._complete(tx, operations)
         elif kind is Kind.LEASE:
-            for operation in operations:
-                operation.result = self._leaser.lease(tx, *operation.argument)
+            self._lease(tx, operations)
         elif kind is Kind.CHUNK:
             _accept.write_chunks(tx, [operation.argument for operation in operations])
         elif kind is Kind.ACCEPT:
@@ -373,6 +372,20 @@ class Committer:
             for operation in operations:
                 function, arguments = operation.argument
                 operation.result = function(tx, *arguments)
+
+    def _lease(self, tx: Transaction, operations: list[Operation]) -> None:
+        """Those who ask for the same upstream are served by one search, in the order in which they came."""
+        asked: dict[tuple[str, int], list[Operation]] = {}
+        for operation in operations:
+            upstream, _, limit = operation.argument
+            asked.setdefault((upstream, limit), []).append(operation)
+        for (upstream, limit), same in asked.items():
+            leases = self._leaser.lease(tx, upstream, sum(o.argument[1] for o in same), limit)
+            at = 0
+            for operation in same:
+                places = operation.argument[1]
+                operation.result = leases[at : at + places]
+                at += places
 
     def _complete(self, tx: Transaction, operations: list[Operation]) -> None:
         outcomes: list[Outcome] = []

@@ -98,7 +98,7 @@ class Session(ABC):
         """Undo the transaction; never raises."""
 
     @abstractmethod
-    def maintain(self, force: bool = False) -> None:
+    def maintain(self) -> None:
         """Housekeeping between transactions: short, bounded."""
 
     @abstractmethod

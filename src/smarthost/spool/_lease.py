@@ -117,6 +117,8 @@ class Leaser:
 
     def _share(self, tx: Transaction, upstream: str, groups: list[list[Row]], last: int, limit: int) -> None:
         """Everything wanted is contested: give the lowest class what it is owed."""
+        if last == Priority.BULK:
+            return
         lowest = tx.session.one(f"SELECT max(priority) {_READY}", (upstream,))
         if lowest is None or lowest <= last:
             return

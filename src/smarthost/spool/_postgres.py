@@ -123,7 +123,7 @@ class PostgresSession(Session):
         except psycopg.Error:
             self.connection.close()
 
-    def maintain(self, force: bool = False) -> None:
+    def maintain(self) -> None:
         """Nothing: the server does."""
 
     def close(self) -> None:

@@ -3,18 +3,19 @@
 One writer at a time over all processes, WAL, synchronous=FULL: COMMIT returns after fsync of the log.
 
 Two processes: a process that commits back to back starves the others, because a waiting one sleeps between
-its tries and never meets the short gap. So who waits says so with a lock on `<data>/turn.lock`, and who has
-committed looks there (one system call) and leaves a breath of 2 ms where somebody waits, or where another
-process has committed within the last second (Django's own connections announce nothing). Alone, none.
+its tries and never meets the short gap. So who waits says so in `<data>/turn`, and who has committed looks
+there and leaves a breath of 2 ms where somebody waits, or where another process has committed within the last
+second (Django's own connections announce nothing). Alone, none.
 
 The log: SQLite's own checkpoint at 1,000 pages would stop the committer for each. Instead one thread copies
-pages back from 4,000 on, which holds up no writer; only when almost everything is copied does the committer
-itself finish the small rest between two commits, so that the log starts again from its beginning.
+pages back from 4,000 on, which holds up no writer, and again what was written meanwhile, until that is
+little; only then does the committer itself finish the small rest between two commits, so that the log starts
+again from its beginning.
 """
 
 from __future__ import annotations
 
-import fcntl
+import mmap
 import os
 import threading
 import time
@@ -34,6 +35,7 @@ BUSY_TIMEOUT_S = 5.0
 BREATH_S = 0.002
 CHECKPOINT_PAGES = 4_000  # 16 MiB
 REST_PAGES = 400
+MOST_REST_PAGES = 4_000
 LIMIT_BYTES = 64 * 1024 * 1024
 GROUPS = (64, 32, 16, 8, 4, 2, 1)
 
@@ -153,7 +155,7 @@ class SqliteSession(Session):
         except sqlite.Error:
             pass  # a full disk or an I/O error has rolled back already
 
-    def maintain(self, force: bool = False) -> None:
+    def maintain(self) -> None:
         """Nothing for a reader or a borrowed connection."""
 
     def close(self) -> None:
@@ -165,31 +167,38 @@ class SqliteSession(Session):
 
 
 class Turns:
-    """Who waits for the write lock says so; who has just committed looks."""
+    """Who waits for the write lock says so, again and again, in eight bytes that all processes share: the
+    time by the machine's monotonic clock. Who has just committed looks there, which costs no system call.
+    Who dies while it waits is forgotten in a moment."""
+
+    FRESH_NS = 20_000_000
 
     def __init__(self, data: Path) -> None:
-        self._file = os.open(data / "turn.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(data / "turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(file, 8)
+            self._map = mmap.mmap(file, 8)
+        finally:
+            os.close(file)
+        self._cell = memoryview(self._map).cast("Q")
+        self._mine = 0
+
+    def announce(self) -> None:
+        self._cell[0] = self._mine = time.monotonic_ns()
 
     def waiting(self) -> bool:
         """Whether another process waits for its turn."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        fcntl.flock(self._file, fcntl.LOCK_UN)
-        return False
-
-    def announce(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            pass  # somebody looks this very moment, or another one announces: they see enough
-
-    def done(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        said = self._cell[0]
+        return said != self._mine and time.monotonic_ns() - said < self.FRESH_NS
 
     def close(self) -> None:
-        os.close(self._file)
+        self._cell.release()
+        self._map.close()
+
+
+def _checkpoint(connection: sqlite.Connection, mode: str) -> tuple[int, int, int]:
+    """(busy, pages in the log, pages of them copied back)"""
+    return connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]  # type: ignore[no-any-return]
 
 
 class SqliteWriter(SqliteSession):
@@ -211,7 +220,7 @@ class SqliteWriter(SqliteSession):
 
     def begin(self) -> None:
         """BEGIN IMMEDIATE, tried again for up to BUSY_TIMEOUT_S while another process writes."""
-        deadline = announced = 0.0
+        deadline = 0.0
         while True:
             try:
                 self._cursor.execute("BEGIN IMMEDIATE")
@@ -219,53 +228,55 @@ class SqliteWriter(SqliteSession):
             except sqlite.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF not in (sqlite.SQLITE_BUSY, sqlite.SQLITE_LOCKED):
                     raise
+                self._turns.announce()
                 now = time.monotonic()
-                if not announced:
-                    self._turns.announce()
-                    announced, deadline = now, now + BUSY_TIMEOUT_S
-                elif now > deadline:
-                    self._turns.done()
+                deadline = deadline or now + BUSY_TIMEOUT_S
+                if now > deadline:
                     raise
                 time.sleep(0.0005)
-        if announced:
-            self._turns.done()
+        if deadline:
             self._contended_until = time.monotonic() + 1.0
 
-    def maintain(self, force: bool = False) -> None:
+    def maintain(self) -> None:
         self._commits += 1
-        if self._commits % 16 == 0 or force:
+        if self._checkpoint is not None:
+            self._finish_checkpoint()
+        elif self._commits % 16 == 0:
             version = self._data_version()
             if version != self._version:
                 self._version = version
                 self._contended_until = time.monotonic() + 1.0
-            self._shorten(force)
+            self._start_checkpoint()
         if self._turns.waiting() or (self._contended_until and time.monotonic() < self._contended_until):
             time.sleep(BREATH_S)
 
-    def _shorten(self, force: bool) -> None:
-        """Start copying back, or finish the rest; see the module's essay."""
-        if self._checkpoint is not None:
-            if self._checkpoint.is_alive():
-                return
-            self._checkpoint = None
-            _, pages, done = self._wal("NOOP")
-            if 0 < pages - done <= REST_PAGES:
-                self._wal("PASSIVE")
-            return
-        _, pages, done = self._wal("NOOP")
-        if pages - done >= CHECKPOINT_PAGES or (force and pages > done):
+    def _start_checkpoint(self) -> None:
+        _, pages, done = _checkpoint(self.connection, "NOOP")
+        if pages - done >= CHECKPOINT_PAGES:
             self._checkpoint = threading.Thread(target=self._copy_back, name="spool-checkpoint", daemon=True)
             self._checkpoint.start()
 
-    def _wal(self, mode: str) -> tuple[int, int, int]:
-        return self._cursor.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()[0]  # type: ignore[no-any-return]
+    def _finish_checkpoint(self) -> None:
+        assert self._checkpoint is not None
+        if self._checkpoint.is_alive():
+            return
+        self._checkpoint = None
+        _, pages, done = _checkpoint(self.connection, "NOOP")
+        if pages - done <= MOST_REST_PAGES:
+            _checkpoint(self.connection, "PASSIVE")
 
     def _copy_back(self) -> None:
-        """On a connection of its own. A trouble here costs log space now and shows at the next commit."""
+        """On a connection of its own, until what has come meanwhile is little. A trouble here costs log
+        space now, and shows at the next commit."""
         try:
             connection = self._database.connect(check_same_thread=False, timeout=1)
             try:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                before = 0
+                for _ in range(8):
+                    _, _, done = _checkpoint(connection, "PASSIVE")
+                    if done - before <= REST_PAGES:
+                        break
+                    before = done
             finally:
                 connection.close()
         except sqlite.Error:
