@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pysqlite3
 
 from bench.installation import postgresql
+from campaign.engine import Engine
 from campaign.judge import FINAL_WORDS, Stored
 from peers.service import Service
 
@@ -48,9 +51,13 @@ def installation(
     *,
     planted: str = "",
     settings: str = "",
+    tune: dict[str, Any] | None = None,
     **environ: str,
 ) -> Service:
-    """A service that is not started yet. `settings` are further lines for its [upstream]."""
+    """A service that is not started yet. `settings` are further lines for its [upstream].
+
+    tune: see campaign/faults/smarthost_faults.py.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "campaign.toml"
     config.write_text(
@@ -67,10 +74,20 @@ def installation(
             "SMARTHOST_DELIVERY_UNKNOWN_RETRY_AFTER": "1",
             "SMARTHOST_FAULT_PLAN": str(plan),
             "SMARTHOST_PLANTED": planted,
+            "SMARTHOST_TUNE": json.dumps(tune or {}),
             "PYTHONPATH": str(FAULTS),
             **environ,
         },
     )
+
+
+@contextmanager
+def prepared(service: Service) -> Iterator[Engine]:
+    """Set the installation up with `smarthost run`, stop that, and run its engine alone."""
+    with service:
+        admit_loopback(service)
+    with Engine(service) as engine:
+        yield engine
 
 
 def admit_loopback(service: Service) -> None:
@@ -78,20 +95,67 @@ def admit_loopback(service: Service) -> None:
     service.command("app", "add", "load", "--network", "127.0.0.1/32")
 
 
-def stored(service: Service) -> list[Stored]:
-    """Every delivery row, read from the database itself."""
-    query = "SELECT recipient, state, unknown_ends FROM delivery"
+def query(service: Service, sql: str) -> list[tuple[Any, ...]]:
+    """Read the database itself, past the product."""
     if service.database_url:
         with psycopg.connect(service.database_url) as connection:
-            rows = connection.execute(query).fetchall()
-    else:
-        path = service.folder / "smarthost.db"
-        connection = pysqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)
-        try:
-            rows = connection.execute(query).fetchall()
-        finally:
-            connection.close()
-    return [Stored(recipient, STATES[state], unknown_ends) for recipient, state, unknown_ends in rows]
+            return connection.execute(sql).fetchall()
+    connection = pysqlite3.connect(f"file:{service.folder / 'smarthost.db'}?mode=ro", uri=True, timeout=20)
+    try:
+        return list(connection.execute(sql).fetchall())
+    finally:
+        connection.close()
+
+
+def change(service: Service, sql: str) -> None:
+    """Write into the database itself: the clock's work, done by hand."""
+    if service.database_url:
+        with psycopg.connect(service.database_url) as connection:
+            connection.execute(sql)
+        return
+    connection = pysqlite3.connect(str(service.folder / "smarthost.db"), timeout=20, isolation_level=None)
+    try:
+        connection.execute(sql)
+    finally:
+        connection.close()
+
+
+def stored(service: Service) -> list[Stored]:
+    """Every delivery row."""
+    rows = query(
+        service,
+        "SELECT recipient, state, unknown_ends,"
+        " (SELECT count(*) FROM attempt a WHERE a.delivery_id = d.id AND a.state = 6) FROM delivery d",
+    )
+    return [Stored(recipient, STATES[state], unknown, shown) for recipient, state, unknown, shown in rows]
+
+
+def store_faults(service: Service) -> list[str]:
+    """What is wrong with the store itself; see I7."""
+    found = []
+    if not service.database_url:
+        found += [row[0] for row in query(service, "PRAGMA integrity_check") if row[0] != "ok"]
+    kept = dict(query(service, "SELECT state, sum(n) FROM tally GROUP BY state HAVING sum(n) <> 0"))
+    counted = dict(query(service, "SELECT state, count(*) FROM delivery GROUP BY state"))
+    if {key: int(value) for key, value in kept.items()} != counted:
+        found.append(f"tally {kept}, counted {counted}")
+    for table in ("delivery", "attempt", "idempotency"):
+        orphans = query(
+            service,
+            f"SELECT count(*) FROM {table} t WHERE NOT EXISTS"
+            " (SELECT 1 FROM message m WHERE m.id = t.message_id)",
+        )[0][0]
+        if orphans:
+            found.append(f"{orphans} rows of {table} have no message")
+    bare = query(
+        service,
+        "SELECT count(*) FROM message m WHERE NOT EXISTS"
+        " (SELECT 1 FROM delivery d WHERE d.message_id = m.id)"
+        " OR m.chunks <> (SELECT count(*) FROM chunk c WHERE c.message_id = m.id)",
+    )[0][0]
+    if bare:
+        found.append(f"{bare} messages lack recipients or content")
+    return found
 
 
 def drain(service: Service, seconds: float = 90.0) -> bool:
@@ -105,13 +169,15 @@ def drain(service: Service, seconds: float = 90.0) -> bool:
         time.sleep(0.2)
 
 
-def pid_of(service: Service, role: str, seconds: float = 20.0) -> int:
+def pid_of(service: Service, role: str, seconds: float = 20.0, *, other_than: int = 0) -> int:
     """The process id of that role, waiting while the supervisor starts it again.
+
+    other_than: the one that died.
 
     Raises TimeoutError with the end of the log.
     """
     deadline = time.monotonic() + seconds
-    while (pid := service.pids().get(role)) is None or not _alive(pid):
+    while (pid := service.pids().get(role)) in (None, other_than) or not _alive(pid):
         if time.monotonic() > deadline:
             raise TimeoutError(f"no {role}:\n{service.log.read_text(errors='replace')[-3000:]}")
         time.sleep(0.05)

@@ -8,41 +8,52 @@ import signal
 import time
 from pathlib import Path
 
-from campaign.installation import admit_loopback, database, drain, installation, pid_of, stored
+from campaign.engine import Engine
+from campaign.installation import (
+    admit_loopback,
+    database,
+    drain,
+    installation,
+    pid_of,
+    prepared,
+    store_faults,
+    stored,
+)
 from campaign.judge import Verdict, judge
 from campaign.load import Load
 from campaign.score import Score
 from peers.service import Service
 from peers.witness import Manner, Witness
 
-POINTS = (
-    "after-mail",
-    "after-rcpt",
-    "mid-data",
-    "after-dot",
-    "before-insert",
-    "before-commit",
-    "after-commit",
-    "before-reply",
-    "after-reply",
-    "after-lease",
-    "during-handshake",
-    "after-upstream-rcpt",
-    "mid-body",
-    "after-upstream-dot",
-    "before-complete",
-    "after-complete",
-)
+# Each point with the visit at which the process dies: a number up to this one.
+POINTS = {
+    "after-mail": 20,
+    "after-rcpt": 20,
+    "mid-data": 20,
+    "after-dot": 20,
+    "before-insert": 20,
+    "before-commit": 20,
+    "after-commit": 20,
+    "before-reply": 20,
+    "after-reply": 20,
+    "after-lease": 20,
+    "during-handshake": 1,
+    "after-upstream-rcpt": 20,
+    "mid-body": 4,
+    "after-upstream-dot": 20,
+    "before-complete": 20,
+    "after-complete": 20,
+}
 
 
 def run(folder: Path, seed: int, *, long: bool = False, planted: str = "") -> list[Score]:
-    """Named points on both databases, then random kills of the engine and of the whole group."""
+    """Named points, random kills of the engine, and kills of the whole group, on both databases."""
     scores = []
     for kind in ("sqlite", "postgresql"):
-        scores.append(named(folder / f"{kind}-named", kind, seed, rounds=6 if long else 1, planted=planted))
-        scores.append(
-            at_random(folder / f"{kind}-random", kind, seed, kills=100 if long else 6, planted=planted)
-        )
+        here = folder / kind
+        scores.append(named(here / "named", kind, seed, rounds=8 if long else 1, planted=planted))
+        scores.append(at_random(here / "random", kind, seed, kills=100 if long else 6, planted=planted))
+        scores.append(groups(here / "groups", kind, seed, kills=12 if long else 2, planted=planted))
     return scores
 
 
@@ -53,53 +64,75 @@ def named(
     *,
     rounds: int = 1,
     planted: str = "",
-    points: tuple[str, ...] = POINTS,
+    points: tuple[str, ...] = tuple(POINTS),
+    chunking: bool = True,
 ) -> Score:
     """One kill at each point, `rounds` times over, in one run under constant load."""
     chance = random.Random(seed)
-    plan = [f"{point}:{chance.randint(1, 20)}" for _ in range(rounds) for point in points]
-    with database(kind) as url, Witness(Manner(pause=0.002), seed=seed) as witness:
+    plan = [f"{point}:{chance.randint(1, POINTS[point])}" for _ in range(rounds) for point in points]
+    with database(kind) as url, Witness(Manner(chunking=chunking, pause=0.002), seed=seed) as witness:
         service = installation(folder, witness.port, url, planted=planted)
+        file = folder / "plan"
         with service:
             admit_loopback(service)
-            (folder / "plan").write_text("".join(f"{line}\n" for line in plan))
-            os.kill(pid_of(service, "engine"), signal.SIGKILL)  # what starts again has read the plan
-            with Load(service.smtp, seed, largest=600_000, pause=0.005) as load:
-                _wait_for_kills(folder / "plan", len(plan))
-                time.sleep(1.0)
-            left = (folder / "plan").read_text().split()
+        file.write_text("".join(f"{line}\n" for line in plan))
+        with Engine(service) as engine:
+            with Load(service.smtp, seed, largest=600_000, pause=0.002) as load:
+                _wait_for_kills(file, len(plan))
+                time.sleep(0.5)
+            left = file.read_text().split()
+            file.write_text("")
+            engine.kill()  # what starts again has nothing to die of
             verdict = finish(service, load, witness)
-    score = Score("kill -9 at named points", kind, verdict, cases=len(plan) + 1 - len(left))
+    score = Score("kill -9 at named points", kind, verdict, cases=len(plan) - len(left))
     if left:
         score.faults.append(f"points never reached: {', '.join(left)}")
     return score
 
 
 def at_random(folder: Path, kind: str, seed: int, *, kills: int, planted: str = "") -> Score:
-    """The engine, and every third time the whole group with its supervisor, at random times."""
+    """The engine, at random times of its life."""
     chance = random.Random(seed + 1)
+    with database(kind) as url, Witness(Manner(pause=0.002), seed=seed) as witness:
+        service = installation(folder, witness.port, url, planted=planted)
+        with prepared(service) as engine:
+            with Load(service.smtp, seed + 1, pause=0.002) as load:
+                for _ in range(kills):
+                    engine.wait_ready()
+                    time.sleep(chance.uniform(0.0, 0.6))
+                    engine.kill()
+                engine.wait_ready()
+                time.sleep(0.5)
+            verdict = finish(service, load, witness)
+    return Score("kill -9 at random", kind, verdict, cases=kills)
+
+
+def groups(folder: Path, kind: str, seed: int, *, kills: int, planted: str = "") -> Score:
+    """Every process of `smarthost run` at once, and first the engine alone: its supervisor brings it back."""
+    chance = random.Random(seed + 2)
     with database(kind) as url, Witness(Manner(pause=0.002), seed=seed) as witness:
         service = installation(folder, witness.port, url, planted=planted)
         with service:
             admit_loopback(service)
-            with Load(service.smtp, seed + 1, pause=0.005) as load:
-                for number in range(kills):
+            with Load(service.smtp, seed + 2, pause=0.002) as load:
+                time.sleep(0.5)
+                first = pid_of(service, "engine")
+                os.kill(first, signal.SIGKILL)
+                pid_of(service, "engine", other_than=first)
+                for _ in range(kills):
                     time.sleep(chance.uniform(0.2, 1.0))
-                    if number % 3 == 2:
-                        service.kill()
-                        service.start()
-                    else:
-                        os.kill(pid_of(service, "engine"), signal.SIGKILL)
-                time.sleep(1.0)
+                    service.kill()
+                    service.start()
+                time.sleep(0.5)
             verdict = finish(service, load, witness)
-    return Score("kill -9 at random", kind, verdict, cases=kills)
+    return Score("kill -9 of the whole group", kind, verdict, cases=kills + 1)
 
 
 def finish(service: Service, load: Load, witness: Witness) -> Verdict:
     """Stop the load, let the queue drain, and judge."""
     load.stop()
     drain(service)
-    return judge(load.promises, witness.notes(), stored(service))
+    return judge(load.promises, witness.notes(), stored(service), store_faults(service))
 
 
 def _wait_for_kills(plan: Path, kills: int) -> None:

@@ -77,11 +77,15 @@ class Service:
         return self.process.wait(seconds)
 
     def kill(self) -> None:
-        """SIGKILL to every process of it at once."""
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        """SIGKILL to every process of its session, until none is left."""
+        while left := session_of(self.process.pid):
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            self.process.poll()
+            time.sleep(0.005)
         self.process.wait()
 
     def __enter__(self) -> Service:
@@ -122,17 +126,14 @@ class Service:
     def pids(self) -> dict[str, int]:
         """Process ids of the service by role: supervisor, web, engine."""
         found = {"supervisor": self.process.pid}
-        listing = subprocess.run(
-            ["ps", "-o", "pid=,args=", "-g", str(self.process.pid)],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
-        for line in listing.splitlines():
-            pid, _, args = line.strip().partition(" ")
+        for pid in session_of(self.process.pid):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
             for role in ("web", "engine"):
-                if f" {role}" in args and int(pid) != self.process.pid and role not in found:
-                    found[role] = int(pid)
+                if role.encode() in words and pid != self.process.pid:
+                    found.setdefault(role, pid)
         return found
 
     def memory(self) -> dict[str, float]:
@@ -142,3 +143,17 @@ class Service:
             status = Path(f"/proc/{pid}/status").read_text()
             sizes[role] = int(status.split("VmHWM:")[1].split()[0]) / 1024
         return sizes
+
+
+def session_of(leader: int) -> list[int]:
+    """Process ids that live in the session that `leader` began, zombies left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                state, _, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            except OSError:
+                continue
+            if int(session) == leader and state != "Z":
+                found.append(int(entry.name))
+    return sorted(found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import random
 import re
@@ -16,7 +17,7 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -179,16 +180,7 @@ class Witness:
         self._file = Path(tempfile.mkstemp(prefix="witness-")[1])
 
     def __enter__(self) -> Witness:
-        manner = self._manner
-        words = [
-            self.port,
-            self._file,
-            self._seed,
-            int(manner.chunking),
-            manner.pause,
-            manner.lost,
-            manner.deferred,
-        ]
+        words = [self.port, self._file, self._seed, json.dumps(asdict(self._manner))]
         self._pid = os.spawnv(
             os.P_NOWAIT,
             sys.executable,
@@ -235,6 +227,5 @@ async def _serve(port: int, file: str, manner: Manner, chance: random.Random) ->
 if __name__ == "__main__":
     import uvloop
 
-    _port, _name, _seed, _chunking, *_shares = sys.argv[1:]
-    _manner = Manner(_chunking == "1", *(float(share) for share in _shares))
-    uvloop.run(_serve(int(_port), _name, _manner, random.Random(int(_seed))))
+    _port, _name, _seed, _manner = sys.argv[1:]
+    uvloop.run(_serve(int(_port), _name, Manner(**json.loads(_manner)), random.Random(int(_seed))))

@@ -2,19 +2,34 @@
 
 SMARTHOST_FAULT_PLAN  a file with one line a kill, "point:n". A process reads the first line when it starts and
                     dies by SIGKILL the n-th time it comes to that point, having taken the line out, so that
-                    what the supervisor starts again meets the next one. No line, no kill.
+                    what is started again meets the next one. No line, no kill.
 SMARTHOST_PLANTED   names of bugs to plant, with commas between.
+SMARTHOST_TUNE      a JSON object, for what takes minutes in life: {"rhythm": {"purge": 1}, "lease": 6,
+                    "fence": 4, "deadlines": 0.02}.
+
+The product has no switch for the last two beyond `planted`: this module waits for the modules concerned to be
+imported and changes them then.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
+import importlib.abc
+import importlib.util
+import json
 import os
 import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 _PLAN = Path(os.environ["SMARTHOST_FAULT_PLAN"]) if "SMARTHOST_FAULT_PLAN" in os.environ else None
 _PLANTED = frozenset(filter(None, os.environ.get("SMARTHOST_PLANTED", "").split(",")))
+_TUNE: dict[str, Any] = json.loads(os.environ.get("SMARTHOST_TUNE") or "{}")
 
 
 def _first() -> str:
@@ -49,3 +64,66 @@ def point(name: str) -> None:
 def planted(name: str) -> bool:
     """Whether this bug is planted in this process."""
     return name in _PLANTED
+
+
+def _change_data(module: Any) -> None:
+    module._plant_no_dot_stuffing = True
+
+
+def _change_pipeline(module: Any) -> None:
+    module._plant_reply_desync = True
+
+
+def _change_runtime(module: Any) -> None:
+    module.Rhythm = functools.partial(module.Rhythm, **_TUNE.get("rhythm", {}))
+
+
+def _change_lease(module: Any) -> None:
+    module.LEASE_S = _TUNE["lease"]
+
+
+def _change_delivery(module: Any) -> None:
+    scaled = module.Deadlines().scaled(_TUNE.get("deadlines", 1.0))
+    fence = _TUNE.get("fence", module.Deadlines().fence)
+    names = [name for name in scaled.__slots__ if name not in ("fence", "messages", "sweep")]
+    values = {name: getattr(scaled, name) for name in names}
+    module.Deadlines = functools.partial(module.Deadlines, **values, fence=fence, sweep=0.1)
+
+
+_CHANGES: dict[str, Callable[[Any], None]] = {}
+if "no-dot-stuffing" in _PLANTED:
+    _CHANGES["smarthost.smtp._data"] = _change_data
+if "reply-desync" in _PLANTED:
+    _CHANGES["smarthost.smtp._pipeline"] = _change_pipeline
+if "rhythm" in _TUNE:
+    _CHANGES["smarthost.engine.runtime"] = _change_runtime
+if "lease" in _TUNE:
+    _CHANGES["smarthost.spool._incarnation"] = _change_lease
+if _TUNE.keys() & {"deadlines", "fence"}:
+    _CHANGES["smarthost.engine.delivery._delivery"] = _change_delivery
+
+
+class _Changer(importlib.abc.MetaPathFinder):
+    """Finds a module as ever, and has it changed once it has been executed."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        change = _CHANGES.pop(name, None)
+        spec = importlib.util.find_spec(name) if change else None
+        if change is None or spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_change(module: ModuleType) -> None:
+            execute(module)
+            change(module)
+
+        spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]
+        return spec
+
+
+for _module in [name for name in _CHANGES if name in sys.modules]:
+    _CHANGES.pop(_module)(sys.modules[_module])
+if _CHANGES:
+    sys.meta_path.insert(0, _Changer())
