@@ -204,3 +204,38 @@ def test_stopping_answers_a_commit_that_outlasts_the_grace(tmp_path):
         assert client.reply().startswith("250")
         stopped.result(10)
         client.sock.close(), half.sock.close()
+
+
+def test_stopping_cuts_off_handshakes_and_logins_that_outlast_the_grace(tmp_path, certificate):
+    import asyncio
+
+    from smarthost.engine.submission import Throttle
+
+    door = Door(
+        tmp_path, tls=certificate, settings=Settings(grace=0.1), throttle=Throttle(first=30, longest=30)
+    )
+    with door, socket.create_connection(door.addresses["smtps"]) as stalled, door.client() as guesser:
+        guesser.say("EHLO x")
+        guesser.send(b"AUTH PLAIN AGEAYg==\r\n")
+        door.line("login-refused")
+        asyncio.run_coroutine_threadsafe(door.submission.stop(), door.loop).result(10)
+        assert guesser.closed()
+        stalled.settimeout(10)
+        try:
+            assert stalled.recv(1) == b""
+        except ConnectionResetError:
+            pass
+
+
+def test_an_engine_that_could_not_start_leaves_the_other_ones_socket(tmp_path):
+    import asyncio
+
+    from smarthost.engine.submission import Submission
+
+    with Door(tmp_path) as door:
+
+        async def failed_start():
+            await Submission(door).stop()
+
+        asyncio.run_coroutine_threadsafe(failed_start(), door.loop).result(10)
+        assert (tmp_path / "sendmail.sock").exists()

@@ -104,6 +104,8 @@ async def _serve(runtime: Runtime) -> int:
     try:
         await runtime.start()
         await submission.start()
+        runtime.listeners = submission.tcp_addresses
+        runtime.on_reload.append(submission.reload)
         process = runtime.process
         log.info(
             "ready",

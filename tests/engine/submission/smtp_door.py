@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from smarthost.routing import (
     encode_principal,
     hash_secret,
 )
-from smarthost.spool import Acceptance, Accepted, NewMessage
+from smarthost.spool import Acceptance, Accepted, AsyncSpool, NewMessage, Spool
 
 SECRET = "a-generated-secret-of-many-characters"
 APP = Principal(
@@ -130,11 +131,13 @@ class Door:
         settings: Settings | None = None,
         throttle: Throttle | None = None,
         tls: tuple[Path, Path] | None = None,
-        spool: object = None,
+        spool: Callable[[asyncio.AbstractEventLoop], tuple[Spool, AsyncSpool]] | None = None,
     ) -> None:
+
         self.data = data
         self.store = Store(directory, list(principals))
-        self.spool = spool or self.store
+        self.make_spool = spool
+        self.opened: Spool | None = None
         self.settings = settings or Settings()
         self.throttle = throttle or Throttle(first=0.01, longest=0.05)
         self.tls = tls
@@ -172,13 +175,18 @@ class Door:
     async def _start(self) -> None:
         self.log = Log(self._write)
         self.log.bind(self.loop)
-        self.directory = DirectoryCache(self.store if self.spool is self.store else self.spool)
+        self.spool = self.store
+        if self.make_spool is not None:
+            self.opened, self.spool = self.make_spool(self.loop)
+        self.directory = DirectoryCache(self.spool)
         await self.directory.refresh()
         self.submission = Submission(self, self.settings, self.throttle)
         await self.submission.start()
 
     def __exit__(self, *exc: object) -> None:
         self.run(self.submission.stop())
+        if self.opened is not None:
+            self.opened.close()
         self.run(self.loop.shutdown_default_executor())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()

@@ -74,7 +74,7 @@ class Submission:
         self._hosts: dict[str, int] = {}
         self._options: dict[tuple[bool, bool, bool], ServerOptions] = {}
         self._options_of: Directory | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Connection | None] = {}
         self._drop = DropFolder(self._process.data, self.spool, self.directory, self.log)
         self._sweeper: asyncio.TimerHandle | None = None
         self._certificate_at = self._drop_at = 0.0
@@ -107,34 +107,53 @@ class Submission:
         """What is listened on: "smtp", "smtps", "sendmail" → (host, port) or a path."""
         return {name: listener.address for name, listener in self._listeners.items()}
 
+    def tcp_addresses(self) -> list[tuple[str, int]]:
+        """Where mail comes in over the network: an upstream there would be ourselves."""
+        return [one for one in self.addresses().values() if not isinstance(one, str)]
+
     @property
     def connections(self) -> int:
         """Open connections, unfinished handshakes included."""
         return len(self._connections)
 
     async def stop(self) -> None:
-        """Take no more, let content under way finish within the grace, answer every commit."""
+        """Take no more, let content under way finish within the grace, answer every commit.
+
+        Harmless where `start` failed: then nothing is listened on, and the socket's file is another's.
+        """
         self.stopping = True
         for listener in self._listeners.values():
             listener.close()
-        with suppress(OSError):
-            (self._process.data / "sendmail.sock").unlink()
+        if self._listeners:
+            with suppress(OSError):
+                (self._process.data / "sendmail.sock").unlink()
         for connection in list(self._connections):
             connection.stop()
         try:
             await asyncio.wait_for(self._free.wait(), self.settings.grace)
         except TimeoutError:
-            for connection in list(self._connections):
-                if not connection.committing:
-                    connection.abort()
+            self._cut_off()
             await self._free.wait()
         await self._drop.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for task in list(self._tasks):
-            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.log.flush()
+
+    def _cut_off(self) -> None:
+        """End whatever is open, but for connections whose commit is under way."""
+        for task, connection in list(self._tasks.items()):
+            if connection is not None:
+                task.cancel()
+        for connection in list(self._connections):
+            if not connection.committing:
+                connection.abort()
+
+    def reload(self) -> None:
+        """Look at the certificate's files and at the drop folder now (SIGHUP)."""
+        if self.certificate is not None:
+            self.certificate.refresh()
+        self.scan()
 
     def scan(self) -> None:
         """Take in the drop folder."""
@@ -159,7 +178,7 @@ class Submission:
         connection = Connection(self, peer)
         self._connections[connection] = peer
         self._free.clear()
-        self.spawn(self._open(sock, peer, connection))
+        self.spawn(self._open(sock, peer, connection), connection)
 
     async def _open(self, sock: socket.socket, peer: Peer, connection: Connection) -> None:
         context = self.certificate.context if peer.tls and self.certificate else None
@@ -222,18 +241,17 @@ class Submission:
     def spawn(self, work: Coroutine[object, object, None], connection: Connection | None = None) -> None:
         """Run it, and keep it until it is done. A mistake in it costs its connection."""
         task = self.loop.create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = connection
+        task.add_done_callback(self._done)
 
-        def done(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if task.cancelled() or (error := task.exception()) is None:
-                return
-            if connection is not None:
-                connection.fail(error)
-            else:
-                self.log.error("submission-failed", error=repr(error))
-
-        task.add_done_callback(done)
+    def _done(self, task: asyncio.Task[None]) -> None:
+        connection = self._tasks.pop(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if connection is not None:
+            connection.fail(error)
+        else:
+            self.log.error("submission-failed", error=repr(error))
 
     def discard(self, message_id: str) -> None:
         """Forget chunks that no message will have."""
