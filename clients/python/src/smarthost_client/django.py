@@ -153,7 +153,9 @@ def _attachment(entry: Any) -> Attachment:
     if isinstance(content, email.message.Message):
         content, kind = content.as_bytes(policy=email.policy.SMTP), kind or "message/rfc822"
     elif isinstance(content, EmailMessage):
-        content, kind = content.message().as_bytes(linesep="\r\n"), kind or "message/rfc822"
+        # Every Django writes LF here unless told otherwise, each in its own way.
+        content = content.message().as_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        kind = kind or "message/rfc822"
     elif isinstance(content, str):
         content = content.encode()
         kind = kind or "text/plain"
