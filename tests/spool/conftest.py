@@ -17,7 +17,18 @@ from smarthost.spool import Door, NewDelivery, NewMessage, Outcome, State, new_i
 
 HERE = Path(__file__).parent
 DAY = 24 * 3_600_000_000
-TABLES = ["message", "delivery", "chunk", "attempt", "idempotency", "tally", "usage", "incarnation", "route", "event"]
+TABLES = [
+    "message",
+    "delivery",
+    "chunk",
+    "attempt",
+    "idempotency",
+    "tally",
+    "usage",
+    "incarnation",
+    "route",
+    "event",
+]
 DIRECTORY = (
     "CREATE TABLE directory (id int PRIMARY KEY, version bigint NOT NULL, body text NOT NULL)",
     "CREATE TABLE principal (id text PRIMARY KEY, login text UNIQUE, body text NOT NULL, version bigint)",

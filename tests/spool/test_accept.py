@@ -28,7 +28,27 @@ def test_it_keeps_every_field(place, spool, message):
     )
     assert spool.accept(m).how is Acceptance.ACCEPTED
     view = spool.message(m.id)
-    for name in ["id", "created_at", "principal", "principal_name", "door", "sender", "header_from", "subject", "message_id", "size", "header_size", "chunks", "trace", "flags", "priority", "send_at", "expires_at", "dsn_ret", "dsn_envid"]:
+    for name in [
+        "id",
+        "created_at",
+        "principal",
+        "principal_name",
+        "door",
+        "sender",
+        "header_from",
+        "subject",
+        "message_id",
+        "size",
+        "header_size",
+        "chunks",
+        "trace",
+        "flags",
+        "priority",
+        "send_at",
+        "expires_at",
+        "dsn_ret",
+        "dsn_envid",
+    ]:
         assert getattr(view, name) == getattr(m, name), name
     assert [(d.recipient, d.upstream, d.state) for d in view.deliveries] == [
         ("b@example.net", "up", State.QUEUED),

@@ -66,7 +66,7 @@ def test_an_action_takes_its_states_and_no_others(place, spool, one_of_each, act
     assert states(spool, one_of_each) == {state: changes.get(state, state) for state in one_of_each}
     assert place.consistent()
     if changes:
-        (event,) = [e for e in spool.events(newest=True, limit=1)]
+        (event,) = list(spool.events(newest=True, limit=1))
         assert event.actor == "eve"
 
 

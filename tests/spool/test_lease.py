@@ -19,7 +19,23 @@ def test_it_gives_what_sending_needs(place, spool, message):
     spool.accept(m)
     (lease,) = spool.lease("up", 4)
     place.open(cache=0)
-    for name in ["sender", "size", "header_size", "chunks", "trace", "flags", "priority", "created_at", "expires_at", "principal", "principal_name", "door", "header_from", "dsn_ret", "dsn_envid"]:
+    for name in [
+        "sender",
+        "size",
+        "header_size",
+        "chunks",
+        "trace",
+        "flags",
+        "priority",
+        "created_at",
+        "expires_at",
+        "principal",
+        "principal_name",
+        "door",
+        "header_from",
+        "dsn_ret",
+        "dsn_envid",
+    ]:
         assert getattr(lease, name) == getattr(m, name), name
     assert (lease.message_id, lease.upstream, lease.first) == (m.id, "up", m.content)
     assert [(d.recipient, d.attempts) for d in lease.deliveries] == [("b@example.net", 0)]
