@@ -190,3 +190,16 @@ def test_guessing_is_slowed_for_the_guesser_alone(people: SimpleNamespace) -> No
     answers = [guesser.get("/messages", REMOTE_ADDR="192.0.2.66").status_code for _ in range(40)]
     assert answers[:30] == [401] * 30 and set(answers[30:]) == {429}
     assert people.one.get("/messages", REMOTE_ADDR="192.0.2.67").status_code == 200
+
+
+def test_a_weak_password_is_refused(people: SimpleNamespace) -> None:
+    from smarthost.control.accounts import services
+    from smarthost.errors import ConfigError
+
+    for weak in ("short1", "password", "1234567890", "new.person"):
+        with pytest.raises(ConfigError) as error:
+            services.add_user("new.person@example.com", actor="test", password=weak)
+        assert error.value.field == "password"
+    user = services.add_user("new.person@example.com", actor="test", password="correct horse battery")
+    assert user.check_password("correct horse battery")
+    assert "correct horse" not in user.password

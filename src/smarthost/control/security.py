@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -29,6 +28,8 @@ class SecurityHeaders:
         response = self.get_response(request)
         for name, value in _FIXED.items():
             response.setdefault(name, value)
+        if settings.SESSION_COOKIE_SECURE:
+            response.setdefault("Strict-Transport-Security", "max-age=31536000")
         response.setdefault(
             "Content-Security-Policy",
             "default-src 'none'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
@@ -83,7 +84,7 @@ def plain_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def peer_address(request: HttpRequest) -> str:
     """Whose address this is for logs and limits."""
-    meta, proxies = request.META, _proxies()
+    meta, proxies = request.META, settings.TRUSTED_PROXIES
     return client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""), proxies)
 
 
@@ -93,14 +94,9 @@ def trusted_address(request: HttpRequest) -> str | None:
     A request that was forwarded, but not by a proxy that we know, has its proxy's address: whoever trusts
     127.0.0.1 would then trust the whole world.
     """
-    meta, proxies = request.META, _proxies()
+    meta, proxies = request.META, settings.TRUSTED_PROXIES
     peer, forwarded = meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", "")
     if not forwarded:
         return None if meta.get("HTTP_FORWARDED") or meta.get("HTTP_X_REAL_IP") else peer
     found = client_address(peer, forwarded, proxies)
     return None if found == str(plain_ip(peer)) else found
-
-
-@lru_cache(maxsize=1)
-def _proxies() -> tuple[Network, ...]:
-    return parse_networks(settings.PROCESS.trusted_proxies)

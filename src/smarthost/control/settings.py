@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import unquote, urlsplit
 
 from smarthost.config import process_settings
 from smarthost.control.secret_key import signing_key
+from smarthost.errors import ConfigError
 
 PROCESS = process_settings()
+
+
+def _networks(name: str, texts: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(text, strict=False) for text in texts)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}; a network is written like 192.0.2.0/24", origin=name) from None
 
 
 def _database(url: str) -> dict[str, object]:
@@ -77,16 +88,31 @@ TEMPLATES = [
     }
 ]
 
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+        "UserAttributeSimilarityValidator",
+    )
+]
 _SECURE = PROCESS.public_url.startswith("https://")
 SESSION_COOKIE_NAME = "smarthost_session"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _SECURE
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
-CSRF_TRUSTED_ORIGINS = [PROCESS.public_url]
+CSRF_TRUSTED_ORIGINS = ["/".join(PROCESS.public_url.split("/")[:3])]
 APPEND_SLASH = False
 USE_X_FORWARDED_HOST = False
 
+TRUSTED_PROXIES = _networks("SMARTHOST_TRUSTED_PROXIES", PROCESS.trusted_proxies)
+METRICS_NETWORKS = _networks(
+    "SMARTHOST_METRICS_NETWORKS",
+    os.environ.get("SMARTHOST_METRICS_NETWORKS", "127.0.0.0/8 ::1").replace(",", " ").split(),
+)
+
 # The accept path reads the body itself, to the message limit; Django's own form parsing stays small.
-DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
 LOGGING_CONFIG = None  # the process that serves decides; one line a request error, on standard error

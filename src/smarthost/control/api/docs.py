@@ -36,8 +36,9 @@ def docs(request: HttpRequest) -> HttpResponse:
 
 def _body(entry: dict[str, Any]) -> str:
     content = entry.get("requestBody", {}).get("content", {})
-    one = next(iter(content.values()), {}).get("schema", {})
-    name = one.get("$ref") or one.get("items", {}).get("$ref", "")
+    first: dict[str, Any] = next(iter(content.values()), {})
+    one: dict[str, Any] = first.get("schema", {})
+    name: str = one.get("$ref") or one.get("items", {}).get("$ref", "")
     return name.rpartition("/")[2] + (" …" if "items" in one else "")
 
 

@@ -7,8 +7,7 @@ alone, and an event says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import msgspec
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -23,7 +22,7 @@ from smarthost.control.api.views import reply
 from smarthost.control.directory.reading import Caller, current
 from smarthost.control.security import peer_address
 from smarthost.control.sending import compose
-from smarthost.control.spooling import spool, wake
+from smarthost.control.spooling import spool
 from smarthost.control.upstreams import services as upstreams
 from smarthost.errors import ConfigError, Conflict, Forbidden, NotFound, SmarthostError
 from smarthost.spool import (
@@ -56,7 +55,7 @@ def send(request: HttpRequest) -> HttpResponse:
         key = request.META.get("HTTP_IDEMPOTENCY_KEY", "")
         message = compose(asked, directory, caller.principal, key=key, peer=peer_address(request))
         accepted = spool().accept(message)
-    wake("mail")
+
     return reply(views.accepted(message, accepted), status=202)
 
 
@@ -80,17 +79,17 @@ def send_batch(request: HttpRequest) -> HttpResponse:
             except SmarthostError as error:
                 made.append(error)
         results = iter(spool().accept_many([entry for entry in made if isinstance(entry, NewMessage)]))
-    wake("mail")
+
     return reply({"results": [_result(entry, results) for entry in made]}, status=200)
 
 
-def _result(entry: NewMessage | SmarthostError, results: Any) -> object:
-    if isinstance(entry, NewMessage):
-        result = next(results)
-        if isinstance(result, Accepted):
-            return views.accepted(entry, result) | {"status": 202}
-        entry = result
-    return msgspec.to_builtins(problem(entry))
+def _result(entry: NewMessage | SmarthostError, results: Iterator[Accepted | SmarthostError]) -> object:
+    if isinstance(entry, SmarthostError):
+        return msgspec.to_builtins(problem(entry))
+    result = next(results)
+    if isinstance(result, SmarthostError):
+        return msgspec.to_builtins(problem(result))
+    return views.accepted(entry, result) | {"status": 202}
 
 
 @router.get("/messages", response=views.ANSWERS)

@@ -7,8 +7,7 @@ import binascii
 import datetime as dt
 from typing import Annotated, Any, Literal
 
-from ninja import Schema
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 
 def _decode(value: object) -> bytes:
@@ -38,7 +37,7 @@ Addresses = Annotated[
 ]
 
 
-class Strict(Schema):
+class Strict(BaseModel):
     """The base of everything that is taken."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=False, strict=False, hide_input_in_errors=True)

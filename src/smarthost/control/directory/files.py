@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.db import close_old_connections
 
-from smarthost.config import UPSTREAM, UpstreamSource, load
+from smarthost.config import UPSTREAM, Layer, UpstreamSource, load, resolve
 from smarthost.control.directory import policy
 from smarthost.control.directory.services import Change, changing
 from smarthost.control.ids import fresh
@@ -56,12 +56,12 @@ class Follower:
         return changed
 
 
-def take_over(files: Any, environment: Any) -> bool:
+def take_over(files: Layer, environment: Layer) -> bool:
     """Make these layers and their servers the ones in force; whether that changed anything."""
     with changing(ACTOR) as change:
         differs = policy.keep(files, environment)
         # The kept layers hold no secrets; servers are taken from the ones just read.
-        servers = policy.resolve((files, environment), django_settings.PROCESS.lock).upstreams
+        servers = resolve((files, environment), django_settings.PROCESS.lock).upstreams
         differs = _sync(change, servers) or differs
         if differs:
             change.record(ACTOR, "Configuration files or environment were taken over")

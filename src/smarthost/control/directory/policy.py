@@ -134,8 +134,9 @@ def source_of(now: Settings, server: str) -> UpstreamSource | None:
 
 @lru_cache(maxsize=1)
 def machine() -> str:
-    """This machine's own name, asked for once: resolving it can be slow."""
-    return socket.getfqdn()
+    """This machine's own name, "localhost" only where it has no other. Asked for once: resolving can be slow."""
+    full = socket.getfqdn().lower()
+    return socket.gethostname().lower() if full.partition(".")[0] == "localhost" else full
 
 
 def _refuse_locked(now: Settings, name: str) -> None:

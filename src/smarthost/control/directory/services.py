@@ -27,7 +27,7 @@ from smarthost.control.directory.models import Directory, Principal, PrincipalSe
 from smarthost.control.messages.models import Event
 from smarthost.control.spooling import wake
 from smarthost.errors import ConfigError
-from smarthost.routing import encode_directory, encode_principal
+from smarthost.routing import decode_directory, encode_directory, encode_principal
 from smarthost.spool import now_us
 
 
@@ -82,10 +82,17 @@ def changing(actor: str, *, compiles: bool = True) -> Iterator[Change]:
 
 
 def ensure_compiled() -> None:
-    """Compile the first directory of an installation; afterwards this does nothing."""
-    if not Directory.objects.filter(id=1).exists():
-        with changing("first start"):
-            pass
+    """Compile what is missing, or what another version of Smarthost wrote and this one cannot read."""
+    row = Directory.objects.filter(id=1).first()
+    try:
+        if row is not None:
+            decode_directory(row.body)
+            return
+    except ConfigError:
+        pass
+    with changing("start") as change:
+        for id in Principal.objects.values_list("id", flat=True):
+            change.touch(id)
 
 
 def _locked() -> Directory:

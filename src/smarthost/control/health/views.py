@@ -6,13 +6,11 @@ from the newest thousand attempts. So a scrape costs the same at a million rows.
 
 from __future__ import annotations
 
-import os
-from functools import lru_cache
-
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from smarthost.control.directory.reading import current
-from smarthost.control.security import Network, parse_networks, plain_ip, trusted_address
+from smarthost.control.security import plain_ip, trusted_address
 from smarthost.control.spooling import spool
 from smarthost.errors import CredentialError, Forbidden, SmarthostError
 from smarthost.spool import State, id_time
@@ -69,7 +67,7 @@ def _engine() -> str:
 
 def _allow(request: HttpRequest) -> None:
     address = trusted_address(request)
-    if address and any(plain_ip(address) in network for network in _networks()):
+    if address and any(plain_ip(address) in network for network in settings.METRICS_NETWORKS):
         return
     from smarthost.control.api.auth import authenticate
 
@@ -81,12 +79,6 @@ def _allow(request: HttpRequest) -> None:
         ) from None
     if "metrics:read" not in caller.scopes and not caller.administers:
         raise Forbidden("This credential lacks the scope metrics:read")
-
-
-@lru_cache(maxsize=1)
-def _networks() -> tuple[Network, ...]:
-    text = os.environ.get("SMARTHOST_METRICS_NETWORKS", "127.0.0.0/8 ::1")
-    return parse_networks(text.replace(",", " ").split())
 
 
 def _lines() -> list[str]:

@@ -63,12 +63,11 @@ def messages(request: HttpRequest) -> HttpResponse:
     states = tuple(each for each in State if each.word == state)
     mine = Filter(states=states, principal=None if user.sees_all else user.id)
     rows = spool().find(mine, cursor, PER_PAGE)
+    counts = spool().counts() if user.sees_all else {}
     context = {
         "rows": [_row(row, row.state, row.created_at) for row in rows],
         "next": rows[-1].id if len(rows) == PER_PAGE else None,
-        "counts": [(each, spool().counts().get(each.word, 0), KINDS[each]) for each in State]
-        if user.sees_all
-        else [],
+        "counts": [(each, counts[each.word], KINDS[each]) for each in State if each.word in counts],
         "state": state,
         "directory": current().directory,
         "url": settings.PROCESS.public_url,
