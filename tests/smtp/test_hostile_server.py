@@ -24,7 +24,20 @@ from smarthost.smtp import (
     WantBody,
 )
 
-STATES = ["connect", "banner", "EHLO", "STARTTLS", "handshake", "AUTH", "MAIL", "RCPT", "DATA", "body", "dot", "QUIT"]
+STATES = [
+    "connect",
+    "banner",
+    "EHLO",
+    "STARTTLS",
+    "handshake",
+    "AUTH",
+    "MAIL",
+    "RCPT",
+    "DATA",
+    "body",
+    "dot",
+    "QUIT",
+]
 FAULTS = ["hang", "close", "reset", "garbage", "slow", "421", "5yz", "endless"]
 # What a good server says in each state.
 GOOD = {

@@ -85,7 +85,7 @@ def sent(content: bytes, pieces: list[bytes] | None = None, *, chunking: bool = 
     client.send(transaction)
     before = client.data_to_send()
     if chunking:
-        head, _, rest = before.partition(b"BDAT ")
+        _head, _, rest = before.partition(b"BDAT ")
         line, _, data = rest.partition(b"\r\n")
         assert int(line.split()[0]) == len(data)
         return data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -24,7 +25,7 @@ def randomly(seed: int):
     def cut(data: bytes) -> list[bytes]:
         places = sorted(choice.randrange(len(data) + 1) for _ in range(choice.randrange(8)))
         edges = [0, *places, len(data)]
-        return [data[start:end] for start, end in zip(edges, edges[1:], strict=False) if end > start]
+        return [data[start:end] for start, end in itertools.pairwise(edges) if end > start]
 
     return cut
 
@@ -69,7 +70,7 @@ def test_the_client_does_the_same_in_any_pieces(dialogue: Dialogue, seed: int) -
 
 @pytest.mark.parametrize("dialogue", dialogues("client"), ids=str)
 def test_the_client_ends_a_session_that_answers_what_nobody_asked(dialogue: Dialogue) -> None:
-    events, client = play_client(dialogue, whole)
+    _events, client = play_client(dialogue, whole)
     if client.stage != "idle":
         return
     assert client.receive(b"250 2.0.0 surplus\r\n250 2.0.0 surplus\r\n")

@@ -110,7 +110,7 @@ class Client:
         try:
             while (reply := self._reader.next()) is not None:
                 self._take(reply, events)
-                if self._over(events):
+                if self.state is not ClientState.READY and self._over(events):
                     break
         except (GarbageError, OutOfStepError) as error:
             self._lost(self._transcript.scrub(str(error)), RefusedReason.PROTOCOL, events)

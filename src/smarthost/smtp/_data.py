@@ -19,13 +19,19 @@ _plant_no_dot_stuffing = False  # the reliability campaign sets it; see tests/sm
 
 _ANY_END = re.compile(rb"\r\n|\r|\n")
 _END = b"\r\n.\r\n"
+_SMALL = 16 * 1024
 
 
 def only_crlf(data: bytes) -> bytes:
-    """data with every line end CRLF; as fast as three counts where it is so already."""
-    ends = data.count(b"\r\n")
-    if data.count(b"\r") == ends and data.count(b"\n") == ends:
-        return data
+    """data with every line end CRLF. Where it is so already, which is nearly always, it only looks."""
+    if len(data) <= _SMALL:  # the fastest way to look, but it makes an object of every line
+        rest = b"".join(data.split(b"\r\n"))
+        if b"\n" not in rest and b"\r" not in rest:
+            return data
+    else:
+        ends = data.count(b"\r\n")
+        if data.count(b"\r") == ends and data.count(b"\n") == ends:
+            return data
     return _ANY_END.sub(b"\r\n", data)
 
 

@@ -229,6 +229,10 @@ class Pipeline:
         one: Open = expected.owner
         stage = expected.stage
         one.waiting -= 1
+        if one.waiting and reply.positive and stage is not Stage.DATA:  # the common case, told apart first
+            if stage is Stage.RCPT:
+                self._take_rcpt(one, expected.place, reply)
+            return
         if 300 <= reply.code < 400 and not (stage is Stage.DATA and reply.code == 354):
             raise OutOfStepError(f"not an answer to {stage.value}: {reply}")
         if stage is Stage.RCPT:
