@@ -238,7 +238,7 @@ class _Session:
             await writer.drain()
             await asyncio.sleep(0.05)
         elif kind == "slow":
-            while True:
+            while not writer.transport.is_closing():
                 for byte in b"250-slowly ":
                     writer.write(bytes((byte,)))
                     await writer.drain()
@@ -252,9 +252,10 @@ class _Session:
             await asyncio.sleep(0.05)
         elif kind == "endless":
             line = b"250-" + b"x" * 1000 + b"\r\n"
-            while True:
+            while not writer.transport.is_closing():
                 writer.write(line * 64)
                 await writer.drain()
+                await asyncio.sleep(0)
         raise _Over
 
     async def handshake(self) -> None:
@@ -357,15 +358,17 @@ class _Session:
         said = await self.say("data", "354 go ahead")
         if not said.startswith("354"):
             return
-        await self.fault("body")
         while (line := await self.reader.readuntil(b"\r\n")) != b".\r\n":
+            if not self.body:
+                await self.fault("body")
             self.body += line[1:] if line.startswith(b".") else line
         await self.end()
 
     async def do_bdat(self, rest: str) -> None:
         size, _, last = rest.partition(" ")
+        self.body += await self.reader.readexactly(1 if int(size) else 0)
         await self.fault("body")
-        self.body += await self.reader.readexactly(int(size))
+        self.body += await self.reader.readexactly(int(size) - 1 if int(size) else 0)
         if self.refused or not self.recipients:
             await self.write("554 5.5.1 no valid recipients")
         elif last.upper() == "LAST":

@@ -19,7 +19,7 @@ from smarthost.vault import Key, load_or_create_key, seal
 
 QUICK = Deadlines(
     connect=2, banner=0.3, ehlo=0.3, starttls=0.3, tls=0.3, auth=0.3, mail=0.3, rcpt=0.3, data=0.3, body=0.3,
-    dot=0.3, rset=0.3, quit=0.2, setup=1, idle=30, sweep=0.03,
+    dot=0.3, recipient=0.01, rset=0.3, quit=0.2, setup=1, idle=30, sweep=0.03,
 )  # fmt: skip
 
 

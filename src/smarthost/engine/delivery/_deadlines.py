@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 class Deadlines:
     """Seconds. `setup` bounds everything before a session is ready; `idle` and `age` end kept sessions.
 
+    recipient  what each recipient adds to `rcpt`: some servers answer each one slowly on purpose.
     fence  a session writes nothing once its engine could not beat for so long (leases end at 30 s).
     sweep  how often deadlines are looked at: one timer for all sessions instead of one a command.
     """
@@ -26,6 +27,7 @@ class Deadlines:
     auth: float = 60
     mail: float = 300
     rcpt: float = 300
+    recipient: float = 3
     data: float = 120
     body: float = 180
     dot: float = 600

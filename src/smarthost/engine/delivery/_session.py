@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from smarthost.engine.delivery._prepare import Job
 
 NEVER = float("inf")
-TARPIT = 3.0  # seconds that each recipient may add to the deadline of RCPT
+BEFORE_DATA = (Stage.MAIL, Stage.RCPT)
 
 REASONS: dict[RefusedReason, Fault] = {
     RefusedReason.REJECTED: Fault.SESSION,
@@ -166,8 +166,7 @@ class Session(asyncio.Protocol):
             return
         if self.lane.upstream.encryption is Encryption.TLS and not self._trusted():
             return
-        self._mark(progress=True)
-        self._flush()
+        self._send(progress=True)
 
     def _trusted(self) -> bool:
         """Whether the peer is the pinned one, if one is; before EHLO and before any secret."""
@@ -240,8 +239,7 @@ class Session(asyncio.Protocol):
                 self.ready = True
                 self.lane.opened(self)
             elif kind is StartTls:
-                self._mark(progress=True)
-                self._flush()
+                self._send(progress=True)
                 faults.point("during-handshake")
                 if not self.over:
                     self._spawn(self._upgrade())
@@ -254,8 +252,10 @@ class Session(asyncio.Protocol):
             return
         if self.ready and not self.leaving:
             self.lane.feed(self)
-        self._mark(progress=bool(events))
-        self._flush()
+        assert self.client is not None
+        if self._stage in BEFORE_DATA and self.client.stage not in BEFORE_DATA:
+            faults.point("after-upstream-rcpt")
+        self._send(progress=bool(events))
 
     def give(self, job: Job) -> None:
         """Begin a job; the caller checked `room`. Nothing is written before `flush`."""
@@ -281,8 +281,13 @@ class Session(asyncio.Protocol):
     def flush(self) -> None:
         """Write what jobs that were given from outside need."""
         if not self.over:
-            self._mark(progress=True)
-            self._flush()
+            self._send(progress=True)
+
+    def _send(self, *, progress: bool) -> None:
+        """Write, and see what is waited for now."""
+        self._flush()
+        if not self.over:
+            self._mark(progress=progress)
 
     def _flush(self) -> None:
         client = self.client
@@ -342,8 +347,6 @@ class Session(asyncio.Protocol):
         assert self.client is not None
         stage = self.client.stage
         if stage is not self._stage:
-            if stage in (Stage.DATA, Stage.BODY, Stage.DOT) and self._stage in (Stage.MAIL, Stage.RCPT):
-                faults.point("after-upstream-rcpt")
             self._stage = stage
             self._stage_name = stage.value
         elif not progress:
@@ -353,7 +356,7 @@ class Session(asyncio.Protocol):
             return
         limit = self.lane.deadlines.stage(stage.value)
         if stage is Stage.RCPT:
-            limit += TARPIT * self.largest
+            limit += self.lane.deadlines.recipient * self.largest
         self.deadline = time.monotonic() + limit
 
     def sweep(self, now: float) -> None:
@@ -390,8 +393,7 @@ class Session(asyncio.Protocol):
             self.drop("no longer needed")
             return
         self.client.quit()
-        self._mark(progress=True)
-        self._flush()
+        self._send(progress=True)
 
     def drop(self, why: str) -> None:
         """Break the connection now. Open jobs end as the client judges them."""
