@@ -134,7 +134,7 @@ def source_of(now: Settings, server: str) -> UpstreamSource | None:
 
 @lru_cache(maxsize=1)
 def machine() -> str:
-    """This machine's own name, "localhost" only where it has no other. Asked for once: resolving can be slow."""
+    """This machine's own name, "localhost" only where it has no other. Asked for once: it can be slow."""
     full = socket.getfqdn().lower()
     return socket.gethostname().lower() if full.partition(".")[0] == "localhost" else full
 
