@@ -65,7 +65,7 @@ REFUSED = {
     "SUB-09 line end in the name": ["-FAnn\r\nBcc: b@example.com", "a@example.com"],
     "SUB-09 parameter in a recipient": ["a@example.com> NOTIFY=NEVER X=<"],
     "SUB-09 endless recipient": ["a" * 100_000 + "@example.com"],
-    "value missing": ["a@example.com", "-f"],
+    "value missing": ["-f"],
     "unknown": ["--version"],
     "unknown letters": ["-tX"],
 }
@@ -74,7 +74,7 @@ REFUSED = {
 @pytest.mark.parametrize("words", REFUSED.values(), ids=REFUSED.keys())
 def test_it_refuses_options_and_touches_nothing(data: Path, words: list[str]) -> None:
     with fake_engine(data) as engine:
-        done = call(data, *words)
+        done = call(data, "good@example.com", *words)
     assert done.returncode == 64
     assert done.stderr.startswith(b"sendmail: ")
     assert done.stderr.count(b"\n") == 1
