@@ -101,6 +101,8 @@ async def _serve(runtime: Runtime) -> int:
     for number, callback in signals.items():
         loop.add_signal_handler(number, callback)
     submission = Submission(runtime)
+    runtime.listeners = submission.tcp_addresses
+    runtime.on_reload.append(submission.reload)
     try:
         await runtime.start()
         await submission.start()

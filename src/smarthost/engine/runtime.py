@@ -168,9 +168,9 @@ class Runtime:
         self.last_beat = began
 
     async def _start_anew(self) -> None:
-        """This engine slept, or could not reach its store, for longer than a lease lives.
+        """This engine slept, or did not reach its store, for longer than a lease lives.
 
-        Nothing of its leases may be written any more (the fence saw to that); it begins again as a new incarnation.
+        Nothing of its leases may be written any more (the fence saw to that); it begins again as a new one.
         """
         self.log.error("lease-lost", text="no heartbeat for too long: every connection is dropped")
         self.delivery.abort("this engine lost its leases")

@@ -126,7 +126,11 @@ class Delivery:
         """Try the paused routes whose time has come, each by one engine only."""
         now = now_us()
         for lane in list(self.lanes.values()):
-            if self.draining or not (lane.upstream.enabled and lane.health.probe_due(now)):
+            if (
+                self.draining
+                or lane.upstream.id in self._persisting
+                or not (lane.upstream.enabled and lane.health.probe_due(now))
+            ):
                 continue
             if await self.spool.claim_probe(lane.upstream.id, now, lane.health.probe_until(now)):
                 lane.happened(Happening.DUE)

@@ -296,7 +296,7 @@ class Lane:
                 full=self.full,
                 leasing=self.leasing > 0,
                 allowance=allowance,
-                may_open=now >= self.health.route.until,
+                may_open=self.health.probing or now >= self.health.route.until,
             )
         )
         for _ in range(steps.open):

@@ -41,7 +41,9 @@ class Announcement(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """until: no connection before this (microseconds). since: when the pause began, 0 when open.
+    """until: no connection before this (microseconds); while PROBING, when the next probe may follow.
+
+    since: when the pause began, 0 when open.
 
     failures: faults in a row, grace included. probes: probes made in this pause.
     """
@@ -127,7 +129,10 @@ def step(
             announcement,
         )
     if state is _PROBING and route.state is _PAUSED:
-        return replace(route, state=state, probes=route.probes + 1, until=0), announcement
+        # `until` is now the time of the next probe, which the claim over all engines stands for.
+        return replace(
+            route, state=state, probes=route.probes + 1, until=now + next_probe(route)
+        ), announcement
     if happening is Happening.PROVEN and state is _OPEN:
         return (route if route == OPEN else OPEN), announcement
     if happening is Happening.CHANGED and state is _OPEN:
