@@ -80,7 +80,7 @@ def test_pages_run_no_script_and_load_nothing_from_elsewhere(browser: SimpleName
         assert "default-src 'none'" in policy and "script-src" not in policy
         assert "unsafe" not in policy and "frame-ancestors 'none'" in policy
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
         page = answer.content.decode()
         assert "<script" not in page
         for style in re.findall(r"<style[^>]*>", page):
