@@ -76,19 +76,26 @@ class DirectoryCache:
         """The principal, or None where there is none."""
         if (known := self._by_id.get(id)) is not None:
             return known
-        return self._keep(await self._source.principal(id))
+        asked_of = self.current
+        return self._keep(await self._source.principal(id), asked_of)
 
     async def principal_by_login(self, login: str) -> Principal | None:
         """The principal that signs in with this login, or None."""
         if (known := self.get_by_login(login)) is not None:
             return known
-        return self._keep(await self._source.principal_by_login(login))
+        asked_of = self.current
+        return self._keep(await self._source.principal_by_login(login), asked_of)
 
-    def _keep(self, body: bytes | None) -> Principal | None:
-        """Absent ones are not kept: guesses at names must not fill the memory."""
+    def _keep(self, body: bytes | None, asked_of: Directory) -> Principal | None:
+        """Absent ones are not kept: guesses at names must not fill the memory.
+
+        Nor is one that was read while the directory changed: it may be the old one, and would stay.
+        """
         if not body:
             return None
         found = decode_principal(body)
+        if asked_of is not self.current:
+            return found
         if len(self._by_id) >= MOST_PRINCIPALS:
             self._forget()
         self._by_id[found.id] = found

@@ -135,7 +135,7 @@ def prepare(
         header_from=str(facts.header_from) if facts.header_from else "",
         subject=facts.subject,
         message_id=facts.message_id,
-        flags=flags | _flags(submission, facts, content),
+        flags=_flags(submission, facts, content, flags.value),
         priority=priority,
         send_at=send_at,
         dsn_ret=dsn_ret,
@@ -171,9 +171,8 @@ def _edits(edits: Edits | None, facts: HeaderFacts) -> str | None:
     return None if edits is None else encode_edits(edits)
 
 
-def _flags(submission: Submission, facts: HeaderFacts, content: bytes | None) -> Flag:
-    """What the content is, found once so that sending needs no second look."""
-    found = 0
+def _flags(submission: Submission, facts: HeaderFacts, content: bytes | None, found: int) -> Flag:
+    """What the content is, found once so that sending needs no second look; added to `found`."""
     if not facts.has_date:
         found |= Flag.ADD_DATE.value
     if not facts.has_message_id:

@@ -95,6 +95,7 @@ class Connection(asyncio.Protocol):
         "_reception",
         "_running",
         "_server",
+        "_task",
         "_tls",
         "_transport",
         "_wait",
@@ -112,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._reception: Reception | None = None
         self._wait = Wait.NOTHING
         self._running = self._lost = self._eof = self._paused = False
+        self._task: asyncio.Task[None] | None = None  # what it waits for, where that is a task
         self._tls = ""
         self._held = 0  # bytes received while waiting
         self._counted = 0  # bytes of this connection in the hub's count
@@ -174,6 +176,8 @@ class Connection(asyncio.Protocol):
         self._lost = True
         self._drop()
         self._hub.forget(self)
+        if self._task is not None and self._wait in (Wait.LOGIN, Wait.PRINCIPAL):
+            self._task.cancel()
 
     def _flush(self) -> None:
         """Write what there is to say; close when all is said."""
@@ -218,6 +222,9 @@ class Connection(asyncio.Protocol):
             return
         self._held = self._window_bytes = 0
         self._progress = self._window = self._hub.now
+        if self._blocked_at:
+            self._flush()  # its replies are not read: `resume_writing` comes here again
+            return
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
@@ -244,7 +251,7 @@ class Connection(asyncio.Protocol):
             faults.point("after-mail")
         else:
             self._wait = Wait.PRINCIPAL
-            hub.spawn(self._load(who, event), self)
+            self._task = hub.spawn(self._load(who, event), self)
 
     async def _load(self, who: str, event: Mail) -> None:
         try:
@@ -340,7 +347,7 @@ class Connection(asyncio.Protocol):
             self._server.answer(LOGGED_IN)
         else:
             self._wait = Wait.LOGIN
-            hub.spawn(self._login(event, wait), self)
+            self._task = hub.spawn(self._login(event, wait), self)
 
     async def _login(self, event: Auth, wait: float | None) -> None:
         self._answer(await self._identity.login(event, wait))
@@ -351,7 +358,7 @@ class Connection(asyncio.Protocol):
         self._transport.pause_reading()
         self._transport.write(self._server.data_to_send())
         self._wait = Wait.TLS
-        self._hub.spawn(self._upgrade(self._transport), self)
+        self._task = self._hub.spawn(self._upgrade(self._transport), self)
 
     async def _upgrade(self, clear: asyncio.Transport) -> None:
         hub = self._hub

@@ -38,7 +38,10 @@ class Peer:
 
 
 class Listener:
-    """Accepts until `close`; gives each socket with its peer to `taken`."""
+    """Accepts until `close`; gives each socket with its peer to `taken`.
+
+    address  (host, port), or the path of a Unix socket.
+    """
 
     def __init__(
         self,
@@ -53,15 +56,11 @@ class Listener:
         self._taken = taken
         self._tls = tls
         self._open = True
+        name = sock.getsockname()
+        self.address: tuple[str, int] | str = name if isinstance(name, str) else (name[0], name[1])
         sock.setblocking(False)
         sock.listen(BACKLOG)
         loop.add_reader(sock.fileno(), self._accept)
-
-    @property
-    def address(self) -> tuple[str, int] | str:
-        """(host, port), or the path of a Unix socket."""
-        name = self._socket.getsockname()
-        return name if isinstance(name, str) else (name[0], name[1])
 
     def close(self) -> None:
         """Accept no more; connections in the backlog are reset by the kernel."""

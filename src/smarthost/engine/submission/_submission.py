@@ -238,11 +238,14 @@ class Submission:
 
     # --- what connections share
 
-    def spawn(self, work: Coroutine[object, object, None], connection: Connection | None = None) -> None:
+    def spawn(
+        self, work: Coroutine[object, object, None], connection: Connection | None = None
+    ) -> asyncio.Task[None]:
         """Run it, and keep it until it is done. A mistake in it costs its connection."""
         task = self.loop.create_task(work)
         self._tasks[task] = connection
         task.add_done_callback(self._done)
+        return task
 
     def _done(self, task: asyncio.Task[None]) -> None:
         connection = self._tasks.pop(task)
