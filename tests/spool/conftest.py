@@ -109,7 +109,10 @@ class Place:
         """Rows of one statement on a connection of its own."""
         connection = self.connect()
         try:
-            cursor = connection.execute(text if self.vendor == "sqlite" else text.replace("?", "%s"), params)
+            if self.vendor == "sqlite":
+                cursor = connection.execute(text, params)
+            else:
+                cursor = connection.execute(text.replace("?", "%s"), params or None)
             return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
         finally:
             connection.close()
