@@ -315,7 +315,18 @@ class History(RuleBasedStateMachine):
 @pytest.mark.parametrize("cache", [0, 1 << 20])
 def test_any_history_does_what_the_model_does(place, message, cache):
     examples = 30 if place.vendor == "sqlite" else 8
-    tables = ["message", "delivery", "chunk", "attempt", "idempotency", "tally", "usage", "incarnation", "route", "event"]
+    tables = [
+        "message",
+        "delivery",
+        "chunk",
+        "attempt",
+        "idempotency",
+        "tally",
+        "usage",
+        "incarnation",
+        "route",
+        "event",
+    ]
 
     def wipe():
         if place.vendor == "postgresql":

@@ -278,7 +278,8 @@ def _borrow(connection: Any) -> tuple[Session, int]:
     elif isinstance(raw, psycopg.Connection):
         from smarthost.spool._postgres import PostgresSession
 
-        opened = raw.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
+        # Without autocommit the first statement opens it.
+        opened = not raw.autocommit or raw.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
         session = PostgresSession(raw)
     else:
         raise TypeError(f"not a connection of pysqlite3, psycopg or Django: {type(raw).__name__}")
