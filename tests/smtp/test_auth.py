@@ -180,11 +180,10 @@ def test_cred_06_no_secret_is_shown_anywhere(mechanism: str) -> None:
     login = Login("user", SECRET, mechanism)
     client = at_auth(mechanism, mechanism.upper(), login)
     said = client.data_to_send()
-    for challenge in (b64("Name"), b64("Word"), b64('{"status":"401"}')):
-        if client.state is not ClientState.AUTH:
-            break
-        client.receive(f"334 {challenge}\r\n".encode())
+    for _ in range({"plain": 0, "login": 2, "scram-sha-256": 0}.get(mechanism, 1)):
+        client.receive(f"334 {b64('a challenge')}\r\n".encode())
         said += client.data_to_send()
+    assert client.state is ClientState.AUTH
     plain = b64(f"\0user\0{SECRET}")
     events = client.receive(f"535 5.7.8 {SECRET} is wrong, {b64(SECRET)} too, {plain}\r\n".encode())
     shown = "\n".join([*client.transcript, repr(events), repr(client.options), repr(login)])
