@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from smarthost.errors import SmarthostError
-from smarthost.spool._committer import Kind
+from smarthost.spool._batch import Kind
 from smarthost.spool._types import Accepted, Charge, Event, Lease, NewMessage, Outcome, State
 from smarthost.spool._views import Finding, MessageView, Purged, Route, Selection
 

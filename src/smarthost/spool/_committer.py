@@ -22,26 +22,26 @@ The loop gets its results by one `call_soon_threadsafe` a batch: each hand-over 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from smarthost.errors import ConfigError, SmarthostError, StoreFull, StoreUnavailable
+from smarthost.errors import SmarthostError, StoreFull, StoreUnavailable
 from smarthost.faults import planted, point
-from smarthost.spool import _accept, _complete, _incarnation, _retention
+from smarthost.spool import _incarnation, _retention
+from smarthost.spool._batch import Kind, Operation, execute
 from smarthost.spool._database import Database, Session, Trouble, explain
 from smarthost.spool._durability import SpaceWatch
+from smarthost.spool._enginelock import lock_engine
 from smarthost.spool._ids import now_us
 from smarthost.spool._lease import Leaser
 from smarthost.spool._memory import Memory
 from smarthost.spool._transaction import Transaction
-from smarthost.spool._types import NewMessage, Outcome
+from smarthost.spool._types import NewMessage
 from smarthost.spool._views import NoticeBuilder
 from smarthost.spool._wake import Wakeups
 
@@ -51,32 +51,6 @@ MOST_OPERATIONS = 1_000
 
 _ACK_BEFORE_COMMIT = planted("ack-before-commit")
 _SWALLOW_COMMIT_ERROR = planted("swallow-commit-error")
-
-
-class Kind(IntEnum):
-    """The operations, in the order in which a batch executes them: what was accepted can be leased in the
-    same commit, and what was completed makes no second lease wait."""
-
-    CHUNK = 0
-    COMPLETE = 1
-    ACCEPT_ONE = 2
-    ACCEPT = 3
-    RUN = 4
-    LEASE = 5
-
-
-class Operation:
-    """One thing to do for one caller, who waits on `lock` or on `future`."""
-
-    __slots__ = ("argument", "error", "future", "kind", "lock", "result")
-
-    def __init__(self, kind: Kind, argument: Any, future: asyncio.Future[Any] | None) -> None:
-        self.kind = kind
-        self.argument = argument
-        self.future = future
-        self.lock: threading.Lock | None = None
-        self.result: Any = None
-        self.error: BaseException | None = None
 
 
 class Committer:
@@ -164,7 +138,7 @@ class Committer:
     def register(self, name: str, data: Path) -> int:
         """See AsyncSpool.register."""
         if self._database.one_engine and self._engine_lock is None:
-            self._engine_lock = _lock_engine(data / "engine.lock")
+            self._engine_lock = lock_engine(data / "engine.lock")
         engine: int = self.call(Kind.RUN, (_incarnation.register, (name, self._database.one_engine)))
         self._leaser.start(engine)
         self._engine = engine
@@ -313,96 +287,9 @@ class Committer:
         )
         if self._doubtful:
             _retention.give_back(tx, self._doubtful)
-        if careful:
-            for operation in batch:
-                self._one(tx, operation)
-        else:
-            self._all(tx, batch)
+        execute(tx, batch, self._leaser, self._database.trouble)
         tx.store_counts()
         return tx
-
-    def _one(self, tx: Transaction, operation: Operation) -> None:
-        """One operation in a savepoint: its own fault fails it alone."""
-        session = tx.session
-        session.run("SAVEPOINT one")
-        before = tx.snapshot()
-        operation.error = None
-        try:
-            self._group(tx, operation.kind, [operation])
-        except Exception as error:
-            if not isinstance(error, SmarthostError) and self._database.trouble(error) is not Trouble.OURS:
-                raise
-            session.run("ROLLBACK TO SAVEPOINT one")
-            tx.restore(before)
-            operation.result, operation.error = None, error
-        session.run("RELEASE SAVEPOINT one")
-
-    def _all(self, tx: Transaction, batch: list[Operation]) -> None:
-        groups: dict[Kind, list[Operation]] = {}
-        for operation in batch:
-            operation.error = None
-            groups.setdefault(operation.kind, []).append(operation)
-        for kind in sorted(groups):
-            self._group(tx, kind, groups[kind])
-
-    def _group(self, tx: Transaction, kind: Kind, operations: list[Operation]) -> None:
-        if kind is Kind.ACCEPT_ONE:
-            results = _accept.accept(tx, [operation.argument for operation in operations])
-            for operation, result in zip(operations, results, strict=True):
-                if isinstance(result, SmarthostError):
-                    operation.error = result
-                else:
-                    operation.result = result
-        elif kind is Kind.COMPLETE:
-            self._complete(tx, operations)
-        elif kind is Kind.LEASE:
-            self._lease(tx, operations)
-        elif kind is Kind.CHUNK:
-            _accept.write_chunks(tx, [operation.argument for operation in operations])
-        elif kind is Kind.ACCEPT:
-            messages: list[NewMessage] = []
-            for operation in operations:
-                messages += operation.argument
-            results = _accept.accept(tx, messages)
-            at = 0
-            for operation in operations:
-                operation.result = results[at : at + len(operation.argument)]
-                at += len(operation.argument)
-        else:
-            for operation in operations:
-                function, arguments = operation.argument
-                operation.result = function(tx, *arguments)
-
-    def _lease(self, tx: Transaction, operations: list[Operation]) -> None:
-        """Those who ask for the same upstream are served by one search, in the order in which they came."""
-        asked: dict[tuple[str, int], list[Operation]] = {}
-        for operation in operations:
-            upstream, _, limit = operation.argument
-            asked.setdefault((upstream, limit), []).append(operation)
-        for (upstream, limit), same in asked.items():
-            leases = self._leaser.lease(tx, upstream, sum(o.argument[1] for o in same), limit)
-            at = 0
-            for operation in same:
-                places = operation.argument[1]
-                operation.result = leases[at : at + places]
-                at += places
-
-    def _complete(self, tx: Transaction, operations: list[Operation]) -> None:
-        outcomes: list[Outcome] = []
-        for operation in operations:
-            outcomes += operation.argument
-        if len({outcome.delivery for outcome in outcomes}) != len(outcomes):
-            # Two words about one delivery: the first one whose token is right counts.
-            for operation in operations:
-                operation.result = [
-                    fenced for outcome in operation.argument for fenced in _complete.complete(tx, [outcome])
-                ]
-            return
-        fenced = set(_complete.complete(tx, outcomes)) if outcomes else set()
-        for operation in operations:
-            operation.result = (
-                [o.delivery for o in operation.argument if o.delivery in fenced] if fenced else []
-            )
 
     def _commit(self, tx: Transaction, batch: list[Operation]) -> bool:
         session = tx.session
@@ -504,20 +391,3 @@ class _DoubtError(Exception):
         super().__init__("the outcome of COMMIT is unknown")
         self.tx = tx
         self.mark = mark
-
-
-def _lock_engine(path: Path) -> int:
-    """One engine a data folder: held as long as the process lives, however it dies."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pid = os.pread(file, 32, 0).decode("ascii", "replace").strip()
-        os.close(file)
-        raise ConfigError(
-            f"Another engine (pid {pid or 'unknown'}) works on {path.parent}: one a data folder on SQLite.",
-            origin=str(path),
-        ) from None
-    os.ftruncate(file, 0)
-    os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
-    return file

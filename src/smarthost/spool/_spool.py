@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from smarthost.errors import SmarthostError
 from smarthost.spool import _accept, _control, _incarnation, _query, _retention, _routes
-from smarthost.spool._committer import Committer, Kind
+from smarthost.spool._batch import Kind
+from smarthost.spool._committer import Committer
 from smarthost.spool._database import Database, open_database
 from smarthost.spool._durability import SpaceWatch, findings
 from smarthost.spool._types import Accepted, Charge, Event, Lease, NewMessage, Outcome, State
