@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -52,8 +53,14 @@ class Engine:
             raise TimeoutError(f"the engine does not come back:\n{self.log_end()}") from None
 
     def kill(self) -> None:
-        """SIGKILL, now."""
-        os.kill(self.process.pid, signal.SIGKILL)
+        """SIGKILL, now; returns when the next one has been started."""
+        before = self.deaths
+        try:
+            os.kill(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it died of itself this very moment
+        while self.deaths == before:
+            time.sleep(0.002)
 
     def log_end(self) -> str:
         return self.service.log.read_text(errors="replace")[-2000:]
@@ -73,5 +80,5 @@ class Engine:
             self.process.wait()
             if self._stopping:
                 return
-            self.deaths += 1
             self._start()
+            self.deaths += 1

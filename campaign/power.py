@@ -8,6 +8,7 @@ of the unsynced 512-byte sectors made it too (*torn*). A message acknowledged be
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
@@ -28,8 +29,9 @@ from peers.ports import wait_for_port
 from peers.witness import Manner, Witness
 
 SECTOR = 512
-_CALL = re.compile(r"^\d+ (\w+)\((.*)$")
-_RESUMED = re.compile(r"^(\d+) <\.\.\. (\w+) resumed>")
+FOLDER = "/"
+_CALL = re.compile(r"^\d+ +(\w+)\((.*)$")
+_RESUMED = re.compile(r"^(\d+) +<\.\.\. (\w+) resumed>")
 _DESCRIPTOR = re.compile(r"^(?:AT_FDCWD|\d+)<([^>]*)>")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _ACKNOWLEDGED = re.compile(rb"250 2\.0\.0 [^\r\n]*?\b([0-9A-HJKMNP-TV-Z]{26})\b")
@@ -53,18 +55,23 @@ class Step:
 
 @dataclass(slots=True)
 class Disk:
-    """Files by name: what is synced, and the writes that are not."""
+    """Files by name: what is synced, and the writes that are not. A file that is new is there after a cut
+    only once its folder was synced, too."""
 
     synced: dict[str, bytearray] = field(default_factory=dict)
     pending: dict[str, list[Step]] = field(default_factory=dict)
+    entries: set[str] = field(default_factory=set)
 
     def take(self, step: Step) -> None:
-        if step.kind == "sync":
+        if step.kind == "sync" and step.name == FOLDER:
+            self.entries |= self.synced.keys() | self.pending.keys()
+        elif step.kind == "sync":
             for waiting in self.pending.pop(step.name, []):
                 _apply(self.synced.setdefault(step.name, bytearray()), waiting)
         elif step.kind == "unlink":
             self.synced.pop(step.name, None)
             self.pending.pop(step.name, None)
+            self.entries.discard(step.name)
         else:
             self.pending.setdefault(step.name, []).append(step)
 
@@ -77,7 +84,7 @@ class Disk:
                     for part in _sectors(step):
                         if chance.random() < 0.5:
                             _apply(files.setdefault(name, bytearray()), part)
-        return {name: bytes(content) for name, content in files.items()}
+        return {name: bytes(content) for name, content in files.items() if name in self.entries}
 
 
 def _apply(content: bytearray, step: Step) -> None:
@@ -144,7 +151,9 @@ def record(folder: Path, seed: int, *, messages: int, planted: str) -> tuple[dic
                 while load.acknowledged < messages and time.monotonic() < deadline:
                     time.sleep(0.1)
         finally:
-            engine.send_signal(signal.SIGTERM)
+            children = Path(f"/proc/{engine.pid}/task/{engine.pid}/children").read_text().split()
+            for child in children:  # strace itself blocks signals while it writes a file
+                os.kill(int(child), signal.SIGTERM)
             engine.wait(60)
     return base, list(parse(trace, service.folder))
 
@@ -184,6 +193,8 @@ def _steps(name: str, arguments: str, data: Path) -> Iterator[Step]:
         written = b"".join(_unhex(part) for part in _STRING.findall(arguments))
         for found in _ACKNOWLEDGED.findall(written):
             yield Step("acknowledged", found.decode())
+    elif file == str(data) and name in ("fsync", "fdatasync"):
+        yield Step("sync", FOLDER)
     elif not _ours(file, data):
         return
     elif name in ("fsync", "fdatasync"):
@@ -213,7 +224,7 @@ def replay(
     score: Score,
 ) -> None:
     """Cut at each of `points`, before the step of that number has followed, and look into what is left."""
-    disk = Disk({name: bytearray(content) for name, content in base.items()})
+    disk = Disk({name: bytearray(content) for name, content in base.items()}, entries=set(base))
     promised: set[str] = set()
     for number, step in enumerate(steps):
         if step.kind == "acknowledged":

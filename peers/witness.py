@@ -63,24 +63,44 @@ class _Session(asyncio.Protocol):
         self._last = False
         self._data = False
         self._recipients: list[bytes] = []
+        self._delayed: list[bytes] = []
+        self._ending = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.write(b"220 witness.example.test ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
+        if self._ending:
+            return
         self._buffer += data
         answers: list[bytes] = []
-        while not self._transport.is_closing() and self._step(answers):
+        while not self._ending and not self._transport.is_closing() and self._step(answers):
             pass
-        if not answers:
+        if not answers or self._transport.is_closing():
             return
-        if self._manner.pause and any(b"queued" in answer for answer in answers):
-            asyncio.get_running_loop().call_later(
-                self._manner.pause, self._transport.write, b"".join(answers)
-            )
+        paused = self._manner.pause and any(b"queued" in answer for answer in answers)
+        if self._delayed:  # behind what waits already: answers keep their order
+            self._delayed += answers
+        elif paused:
+            self._delayed += answers
+            asyncio.get_running_loop().call_later(self._manner.pause, self._release)
         else:
             self._transport.write(b"".join(answers))
+
+    def _release(self) -> None:
+        delayed, self._delayed = b"".join(self._delayed), []
+        if delayed and not self._transport.is_closing():
+            self._transport.write(delayed)
+
+    def _hang_up(self, answers: list[bytes]) -> None:
+        """End the connection behind the answers given so far: only the one to this message is withheld."""
+        self._ending = True
+        self._delayed += answers
+        answers.clear()
+        self._release()
+        self._transport.write_eof()
+        asyncio.get_running_loop().call_later(0.3, self._transport.abort)
 
     def _step(self, answers: list[bytes]) -> bool:
         """Take one command, chunk or body from the buffer; whether there may be more."""
@@ -146,8 +166,9 @@ class _Session(asyncio.Protocol):
                 self._data = True
                 answers.append(b"354 go\r\n")
             case b"QUIT":
-                self._transport.write(b"".join(answers) + b"221 bye\r\n")
+                self._delayed += [*answers, b"221 bye\r\n"]
                 answers.clear()
+                self._release()
                 self._transport.close()
                 return False
             case _:
@@ -164,8 +185,7 @@ class _Session(asyncio.Protocol):
         self._recipients.clear()
         self._content.clear()
         if lost:
-            answers.clear()
-            self._transport.abort()
+            self._hang_up(answers)
         else:
             answers.append(b"250 queued\r\n")
 
