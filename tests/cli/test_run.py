@@ -134,6 +134,18 @@ def test_it_ends_with_an_error_when_the_installation_cannot_be_prepared(folder: 
     assert "Traceback" not in done.stderr
 
 
+def test_it_ends_with_an_error_when_the_engine_cannot_run_here(folder: Path) -> None:
+    """Another engine holds the data folder: SQLite takes one."""
+    with Service(folder / "twice") as first:
+        second = Service(folder / "twice")
+        done = second.command("run", check=False)
+        assert first.ready()
+    assert done.returncode not in (0, -signal.SIGKILL)
+    assert "child cannot start" in done.stderr
+    assert "child=engine" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_engine_runs_alone_where_pages_are_switched_off(folder: Path) -> None:
     (folder / "no-web").mkdir()
     port = free_port()

@@ -93,9 +93,12 @@ def test_who_is_no_application_is_told_so_and_sends_nothing(service: Service) ->
     service.command(
         "upstream", "set", "--host", "127.0.0.1", "--port", "9", "--encryption", "none", "--no-check"
     )
-    done = sendmail(service, "stranger@example.com", stdin=b"Subject: x\n\nhi\n", uid=UID)
+    try:
+        done = sendmail(service, "stranger@example.com", stdin=b"Subject: x\n\nhi\n", uid=UID + 1)
+    finally:
+        service.command("mode", "capture")
     assert done.returncode == 77, done.stderr
-    assert str(UID).encode() in done.stderr
+    assert f"uid {UID + 1}".encode() in done.stderr
     assert service.json("queue", "list", "--recipient", "stranger@example.com")["rows"] == []
 
 

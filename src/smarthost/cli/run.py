@@ -13,6 +13,7 @@ Signals are blocked and taken with sigtimedwait: no handler runs at an unexpecte
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import json
 import os
@@ -109,7 +110,8 @@ def _start(settings: ProcessSettings) -> tuple[list[Child], dict[str, str]]:
         raise ConfigError(f"The installation could not be prepared: {found['error']}")
     if not settings.http:
         os.waitpid(web.pid, 0)
-    os.write(go, b"go")
+    with contextlib.suppress(BrokenPipeError):  # it died already: `_watch` will see and say so
+        os.write(go, b"go")
     os.close(go)
     return [engine, web] if settings.http else [engine], found
 
