@@ -18,6 +18,7 @@ from smarthost.smtp import (
     Rcpt,
     Reply,
     Server,
+    ServerLimits,
     ServerOptions,
     ServerState,
     StartTls,
@@ -163,3 +164,10 @@ def test_dos_a_session_of_nothing_but_noop_ends() -> None:
     event = server.next_event()
     assert isinstance(event, Abort)
     assert event.reason is AbortReason.COMMANDS
+
+
+def test_a_piece_is_given_as_soon_as_it_is_there() -> None:
+    server = greeted(limits=ServerLimits(piece=4))
+    list(run_server(server, [b"EHLO c\r\nMAIL FROM:<a@b>\r\nRCPT TO:<x@y>\r\n"]))
+    assert list(run_server(server, [b"BDAT 10\r\n01234567"])) == ["CHUNK b'01234567'"]
+    assert list(run_server(server, [b"89BDAT 0 LAST\r\n"])) == ["CHUNK b'89'", "CONTENT 10"]

@@ -1,6 +1,6 @@
 """The server's side of a session.
 
-Bytes wait in one buffer; `next_event` takes one command, or one piece of content, at a time, answers what
+Bytes wait in `_input`; `next_event` takes one command, or one piece of content, at a time, answers what
 it can by itself, and stops at an event that only the driver can answer. So however a client pipelines,
 commands are followed in order, one at a time, and answers gather until the driver writes them.
 
@@ -45,17 +45,17 @@ from smarthost.smtp._events import (
     ServerEvent,
     StartTls,
 )
+from smarthost.smtp._input import HopelessError, Input
 from smarthost.smtp._intake import Intake
+from smarthost.smtp._login import LoginDialogue
 from smarthost.smtp._reply import encode
-from smarthost.smtp._sasl import from_base64, read_plain, read_text
 from smarthost.smtp._states import SERVER_ORDER, ServerState
 from smarthost.smtp._types import NEED_ANSWER, NEED_DATA, LocalError, Need, Reply, ServerOptions
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _UNREAD = frozenset({ServerState.GREETING, ServerState.TLS, ServerState.CLOSED})
 _BEFORE_TLS = frozenset({b"EHLO", b"HELO", b"NOOP", b"STARTTLS", b"QUIT"})
-_LONG_VERBS = (b"AUTH ", b"MAIL ", b"RCPT ")
-_MOST_OF_A_LINE = 64 * 1024  # bytes of one line that is too long, after which nobody waits for its end
+_WITH_PARAMETERS = (b"MAIL ", b"RCPT ")
 
 _OK = b"250 2.0.0 Ok\r\n"
 _CONTINUE = b"354 End data with <CRLF>.<CRLF>\r\n"
@@ -89,9 +89,7 @@ class Server:
         self.esmtp = False
         self.smtputf8 = False
         self.recipients = 0
-        self._buffer = b""
-        self._position = 0
-        self._incoming: list[bytes] = []
+        self._input = Input()
         self._out: list[bytes] = []
         self._events: list[ServerEvent] = []  # found together with one that was given out first
         self._asked: ServerEvent | None = None
@@ -99,9 +97,7 @@ class Server:
         self._intake: Intake | None = None  # of the transaction's content, once that has begun
         self._scanner: Incoming | None = None  # while DATA is read
         self._chunk: _BdatChunk | None = None  # while a BDAT chunk is read
-        self._mechanism = ""
-        self._username: str | None = None
-        self._line_too_long = 0  # bytes dropped of a line that is too long
+        self._login: LoginDialogue | None = None
         self._commands = self._errors = self._auth_failures = self._messages = 0
 
     @property
@@ -123,7 +119,7 @@ class Server:
             raise LocalError("the greeting was said")
         if refuse is not None:
             self.shut(refuse)
-        elif self._incoming:
+        elif self._input.spoken:
             self._abort(AbortReason.PREGREET, Reply(554, "5.5.0", "You spoke before the greeting"))
         else:
             self.state = ServerState.START
@@ -132,7 +128,7 @@ class Server:
     def receive(self, data: bytes) -> None:
         """Take bytes from the client. What comes in clear behind STARTTLS is dropped."""
         if data and self.state is not ServerState.TLS and not self.closing:
-            self._incoming.append(data)
+            self._input.feed(data)
 
     def next_event(self) -> ServerEvent | Need:
         """The next event, NEED_DATA, or NEED_ANSWER while an event marked * is not answered."""
@@ -143,13 +139,7 @@ class Server:
                 return NEED_ANSWER
             if self.state in _UNREAD:
                 return NEED_DATA
-            if self._incoming:
-                rest = self._buffer[self._position :]
-                self._buffer = (
-                    b"".join((rest, *self._incoming)) if rest or self._incoming[1:] else self._incoming[0]
-                )
-                self._incoming.clear()
-                self._position = 0
+            self._input.gather()
             if self._intake is not None and (self._scanner is not None or self._chunk is not None):
                 event = self._take_content(self._intake)
             else:
@@ -207,55 +197,25 @@ class Server:
     # --- lines
 
     def _take_line(self) -> ServerEvent | Need | None:
-        buffer, start = self._buffer, self._position
-        end = buffer.find(b"\n", start)
-        if end < 0:
-            return self._wait_for_line(buffer, start)
-        self._position = end + 1
-        line = buffer[start : end - 1]
-        too_long = self._line_too_long or end + 1 - start > self._longest(line)
-        self._line_too_long = 0
-        if buffer[end - 1 : end] != b"\r" or end == start:
-            if self._is_handshake(buffer[start : end + 1]):
-                return self._take_handshake()
-            self._leave_auth()
-            return self._error(Reply(500, "5.5.2", "A line ends with CRLF"))
-        if too_long:
-            self._leave_auth()
-            return self._error(Reply(500, "5.5.2", "The line is too long"))
-        if self.state is ServerState.AUTH:
-            return self._take_auth_line(line)
-        return self._take_command(line)
-
-    def _wait_for_line(self, buffer: bytes, start: int) -> ServerEvent | Need:
-        """No line end yet: keep what came, unless no line may be that long, or it is none."""
-        waiting = len(buffer) - start
-        if self._commands == 0 and self._is_handshake(buffer[start : start + 3]):
-            return self._take_handshake()
-        if waiting > self._longest(buffer[start : start + 8]) or self._line_too_long:
-            self._line_too_long += waiting
-            self._buffer, self._position = buffer[-1:] if buffer.endswith(b"\r") else b"", 0
-            self._line_too_long -= len(self._buffer)
-            if self._line_too_long > _MOST_OF_A_LINE:
-                return self._abort(AbortReason.BYTES, Reply(421, "4.5.0", "The line is too long"))
-        return NEED_DATA
+        try:
+            line = self._input.line(self._longest)
+            if line is None:
+                return NEED_DATA
+            if self._login is not None:
+                return self._go_on_login(self._login.take(line))
+            return self._take_command(line)
+        except CommandError as error:
+            self._leave_login()
+            return self._error(error.reply)
+        except HopelessError as error:
+            return self._abort(error.reason, error.reply)
 
     def _longest(self, line: bytes) -> int:
         limits = self.options.limits
-        if self.state is ServerState.AUTH:
-            return limits.auth_line
         head = line[:5].upper()
-        if head not in _LONG_VERBS:
-            return limits.line
-        return limits.auth_line if head == b"AUTH " else limits.line + limits.parameters
-
-    @staticmethod
-    def _is_handshake(start: bytes) -> bool:
-        return start[:2] == b"\x16\x03"
-
-    def _take_handshake(self) -> ServerEvent:
-        text = "This port begins in clear; use STARTTLS"
-        return self._abort(AbortReason.NOT_SMTP, Reply(421, "4.7.0", text))
+        if self._login is not None or head == b"AUTH ":
+            return limits.auth_line
+        return limits.line + limits.parameters if head in _WITH_PARAMETERS else limits.line
 
     def _error(self, reply: Reply) -> ServerEvent | None:
         """Answer an error of the client, or end the session when there were too many."""
@@ -280,10 +240,7 @@ class Server:
         order = SERVER_ORDER.get(verb)
         if order is not None and self.state in order and verb != b"BDAT":  # whose bytes must be read first
             return self._error(order[self.state])
-        try:
-            return handler(self, rest)
-        except CommandError as error:
-            return self._error(error.reply)
+        return handler(self, rest)
 
     def _take_unknown(self, verb: bytes, rest: bytes) -> ServerEvent | None:
         if speaks_http(verb, rest):
@@ -422,7 +379,7 @@ class Server:
         if not self.options.starttls:
             raise CommandError(502, "5.5.1", "The command is not offered")
         reset = self._end_transaction()
-        self._drop_input()
+        self._input.drop()
         self._out.append(b"220 2.0.0 Ready to start TLS\r\n")
         self.state = ServerState.TLS
         if reset is not None:
@@ -440,49 +397,24 @@ class Server:
         if not self._auth_offered:
             raise CommandError(538, "5.7.11", "Encryption is required for that; say STARTTLS first")
         word, _, initial = rest.strip(b" ").partition(b" ")
-        mechanism = word.upper()
-        if mechanism not in (b"PLAIN", b"LOGIN"):
-            raise CommandError(504, "5.5.4", "The mechanism is not known; PLAIN and LOGIN are")
-        self._mechanism = mechanism.decode("ascii")
-        self._username = None
+        self._login = LoginDialogue(word.upper())
         self.state = ServerState.AUTH
-        if initial:
-            return self._take_auth_line(b"" if initial == b"=" else initial)
-        self._out.append(b"334 \r\n" if mechanism == b"PLAIN" else b"334 VXNlcm5hbWU6\r\n")
+        return self._go_on_login(self._login.begin(initial))
+
+    def _go_on_login(self, step: bytes | Auth) -> ServerEvent | None:
+        if isinstance(step, Auth):
+            self._asked = step
+            return step
+        self._out.append(step)
         return None
 
-    def _take_auth_line(self, line: bytes) -> ServerEvent | None:
-        data = from_base64(line)
-        if data is None:
-            self._leave_auth()
-            if line == b"*":
-                return self._error(Reply(501, "5.7.0", "Cancelled"))
-            return self._error(Reply(501, "5.5.2", "That is not base64"))
-        if self._mechanism == "PLAIN":
-            message = read_plain(data)
-            if message is None or message[0] not in ("", message[1]):
-                self._leave_auth()
-                return self._error(Reply(501, "5.5.2", "That is no message of PLAIN for the user itself"))
-            self._asked = Auth("PLAIN", message[1], message[2])
-            return self._asked
-        text = read_text(data)
-        if text is None:
-            self._leave_auth()
-            return self._error(Reply(501, "5.5.2", "That is no user name or password"))
-        if self._username is None:
-            self._username = text
-            self._out.append(b"334 UGFzc3dvcmQ6\r\n")
-            return None
-        self._asked = Auth("LOGIN", self._username, text)
-        return self._asked
-
-    def _leave_auth(self) -> None:
+    def _leave_login(self) -> None:
+        self._login = None
         if self.state is ServerState.AUTH:
             self.state = ServerState.READY
-            self._username = None
 
     def _answer_auth(self, reply: Reply) -> None:
-        self._leave_auth()
+        self._leave_login()
         if reply.positive:
             self.authenticated = True
         elif reply.permanent:
@@ -495,24 +427,21 @@ class Server:
 
     def _take_content(self, intake: Intake) -> ServerEvent | Need | None:
         """A piece of DATA or of a BDAT chunk; what comes of it goes to `_events`, in order."""
-        buffer, start = self._buffer, self._position
         if self._chunk is not None:
-            return self._take_chunk(intake, self._chunk, buffer, start)
-        if self._scanner is None or start >= len(buffer):
+            return self._take_chunk(intake, self._chunk)
+        data = self._input.rest()
+        if self._scanner is None or not data:
             return NEED_DATA
-        content, used = self._scanner.feed(buffer[start:] if start else buffer)
-        self._position = start + used if used >= 0 else len(buffer)
+        content, used = self._scanner.feed(data)
+        self._input.use(used if used >= 0 else len(data))
         self._keep(intake, content)
         if intake.endless:
             return self._endless()
         return self._complete(intake) if used >= 0 else None
 
-    def _take_chunk(
-        self, intake: Intake, chunk: _BdatChunk, buffer: bytes, start: int
-    ) -> ServerEvent | Need | None:
-        content = buffer[start : start + chunk.left]
+    def _take_chunk(self, intake: Intake, chunk: _BdatChunk) -> ServerEvent | Need | None:
+        content = self._input.take(chunk.left)
         chunk.left -= len(content)
-        self._position = start + len(content)
         if chunk.refusal is None:
             self._keep(intake, content)
         else:
@@ -520,7 +449,7 @@ class Server:
         if intake.endless:
             return self._endless()
         if chunk.left:
-            return NEED_DATA
+            return None if content else NEED_DATA
         self._chunk = None
         if chunk.refusal is not None:
             error = self._error(chunk.refusal)
@@ -569,11 +498,6 @@ class Server:
             return Reset()
         return None
 
-    def _drop_input(self) -> None:
-        self._buffer, self._position = b"", 0
-        self._incoming.clear()
-        self._line_too_long = 0
-
     def _abort(self, reason: AbortReason, reply: Reply) -> Abort:
         self._out.append(encode(reply))
         self._close()
@@ -581,9 +505,9 @@ class Server:
 
     def _close(self) -> None:
         self._end_transaction()
-        self._drop_input()
+        self._input.drop()
         self._events.clear()
-        self._asked = None
+        self._asked = self._login = None
         self.state = ServerState.CLOSED
         self.closing = True
 
