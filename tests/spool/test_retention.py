@@ -1,5 +1,8 @@
 """What time does: expiry with its notice, content purged before rows, orphans, old keys."""
 
+import threading
+import time
+
 import pytest
 
 from smarthost.spool import (
@@ -189,3 +192,38 @@ def test_keys_usage_and_events_age(place, spool, message):
     assert len(spool.events()) == 1
     assert place.sql("SELECT count(*) FROM idempotency") == [(0,)]
     assert [key for key, _ in spool.usage(["c", "old"])] == ["c"]
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_two_engines_that_end_a_message_at_once_make_one_notice(place, message, ended):
+    views = []
+    first, second = place.open(notice=views.append), place.open(notice=views.append)
+    first.register()
+    second.register()
+    first.accept(message("b@example.net", "c@example.net"))
+    (one,), (other,) = first.lease("up", 1, 1), second.lease("up", 1, 1)
+    session = first._committer._session
+    commit = session.commit
+    reached = threading.Event()
+
+    def commit_when_the_other_waits():
+        session.commit = commit
+        reached.set()
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        deadline = time.monotonic() + 10
+        while place.sql(waiting) == [(0,)] and time.monotonic() < deadline:
+            time.sleep(0.005)
+        commit()
+
+    session.commit = commit_when_the_other_waits
+    threads = [
+        threading.Thread(target=spool.complete, args=(ended(lease, State.FAILED),))
+        for spool, lease in ((first, one), (second, other))
+    ]
+    threads[0].start()
+    assert reached.wait(10)
+    threads[1].start()
+    for thread in threads:
+        thread.join()
+    assert len(views) == 1
+    assert place.consistent()

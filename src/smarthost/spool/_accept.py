@@ -261,7 +261,7 @@ def accept_on(connection: Any, messages: Sequence[NewMessage]) -> list[Accepted]
 
 
 def _borrow(connection: Any) -> tuple[Session, int]:
-    import threading
+    import secrets
 
     import psycopg
     import pysqlite3
@@ -285,7 +285,7 @@ def _borrow(connection: Any) -> tuple[Session, int]:
         raise TypeError(f"not a connection of pysqlite3, psycopg or Django: {type(raw).__name__}")
     if not opened:
         raise RuntimeError("accept_on needs an open transaction: use it inside transaction.atomic()")
-    return session, 10_000 + threading.get_ident() % 4096
+    return session, 10_000 + secrets.randbelow(64)
 
 
 def write_chunks(tx: Transaction, chunks: Sequence[tuple[str, int, bytes]]) -> None:

@@ -15,7 +15,7 @@ Followers that read `id > last` would miss rows whose slower transaction got an 
 
 from __future__ import annotations
 
-import os
+import secrets
 import time
 from collections.abc import Sequence
 from functools import lru_cache
@@ -29,6 +29,7 @@ from smarthost.spool._tables import Table
 
 CONNECT_TIMEOUT_S = 5
 IN_PROGRESS_S = 5.0
+TALLY_SHARDS = 64  # two processes in one only wait for each other's commits
 
 _DURABLE = "-c synchronous_commit=on"
 _OPTIONS = (
@@ -143,7 +144,7 @@ class PostgresDatabase(Database):
     def __init__(self, url: str) -> None:
         super().__init__()
         self.url = url
-        self.tally_shard = os.getpid() % 4096
+        self.tally_shard = secrets.randbelow(TALLY_SHARDS)
 
     def connect(self, name: str, options: str = "") -> psycopg.Connection[Any]:
         """A connection in autocommit, with limits on how long it may wait or hold anything up."""
