@@ -38,9 +38,7 @@ from smarthost.engine.delivery._outcome import (
 )
 from smarthost.engine.delivery._places import Facts, Rate, Window, decide
 from smarthost.engine.delivery._prepare import Job, jobs
-from smarthost.engine.delivery._route import (
-    Happening,
-)
+from smarthost.engine.delivery._route import OPEN, Happening
 from smarthost.engine.delivery._schedule import DAY, SECOND
 from smarthost.engine.delivery._session import Session
 from smarthost.errors import HeaderError, SmarthostError
@@ -185,7 +183,7 @@ class Lane:
             Circumstances(
                 now,
                 session.name,
-                _timings(session.timings, time.monotonic() - job.given_at),
+                f'{session.timings}"transaction":{int((time.monotonic() - job.given_at) * 1e6)}}}',
                 lambda: session.transcript,
                 self.upstream.unknown,
                 directory.unknown_retry_after,
@@ -203,13 +201,18 @@ class Lane:
             self._release(self.jury.accepted())
         for key, outcome in judgement.suspects:
             self._suspect(key, job.lease, outcome)
-        self._jury_since = self._jury_since or time.monotonic() if self.jury.holding else 0.0
+        if not self.jury.holding:
+            self._jury_since = 0.0
+        elif not self._jury_since:
+            self._jury_since = time.monotonic()
         if judgement.fault is not None:
             fault, text = judgement.fault
             if fault in (Fault.THROTTLE, Fault.QUOTA):
                 self.window.limited(len(self.sessions))
             self.happened(Happening.FAULT, fault=fault, reason=text)
-        elif judgement.accepted or (self.health.probing and _answered(results)):
+        elif self.health.route is not OPEN and (
+            judgement.accepted or (self.health.probing and _answered(results))
+        ):
             self.happened(Happening.PROVEN)
         self.delivery.touch(self)
 
@@ -272,7 +275,6 @@ class Lane:
         """Do what can be done now."""
         delivery = self.delivery
         now = now_us()
-        ready = self._ready_count()
         stopped = self.stopped or delivery.draining or delivery.stalled or not self.upstream.enabled
         if stopped or not self.waiting:
             self._rest()
@@ -282,7 +284,11 @@ class Lane:
             if now >= max(self._quota_until, self.health.calm_until)
             else 0
         )
-        free = self._free()
+        ready, free = 0, -len(self.buffer)
+        for session in self.sessions:
+            if session.takes_jobs:
+                ready += 1
+                free += session.room
         if self.health.probing and self.busy:
             free = 0  # one message at a time
         steps = decide(
@@ -291,7 +297,7 @@ class Lane:
                 limit=min(self.window.size, self.upstream.connections),
                 ready=ready,
                 connecting=len(self.sessions) - ready,
-                free=free,
+                free=max(0, free),
                 waiting=self.waiting,
                 full=self.full,
                 leasing=self.leasing > 0,
@@ -314,18 +320,8 @@ class Lane:
         elif not self.sessions and now < self.health.route.until and not self.health.paused:
             delivery.later(self, (self.health.route.until - now) / SECOND)
 
-    def _free(self) -> int:
-        free = -len(self.buffer)
-        for session in self.sessions:
-            free += session.room
-        return max(0, free)
-
     def _ready_count(self) -> int:
-        count = 0
-        for session in self.sessions:
-            if session.ready and not session.leaving and not session.over:
-                count += 1
-        return count
+        return sum([session.takes_jobs for session in self.sessions])
 
     def _spread(self) -> None:
         """Jobs to sessions, those with most room first."""
@@ -506,9 +502,3 @@ class Lane:
 
 def _answered(results: tuple[Result, ...]) -> bool:
     return any(not result.reply.local and result.reply.code for result in results)
-
-
-def _timings(session: dict[str, int], transaction: float) -> str:
-    parts = [f'"{name}":{value}' for name, value in session.items()] if session else []
-    parts.append(f'"transaction":{int(transaction * 1_000_000)}')
-    return "{" + ",".join(parts) + "}"

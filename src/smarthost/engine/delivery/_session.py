@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from smarthost.engine.delivery._prepare import Job
 
 NEVER = float("inf")
+WATCHED = faults.point.__module__ != faults.__name__  # the campaign looks
 BEFORE_DATA = (Stage.MAIL, Stage.RCPT)
 
 REASONS: dict[RefusedReason, Fault] = {
@@ -104,7 +105,7 @@ class Session(asyncio.Protocol):
         self.born = self._began = self.idle_since = now
         self.setup_by = now + lane.deadlines.setup
         self.deadline = NEVER
-        self.timings: dict[str, int] = {}
+        self.timings = "{"
         self._stage: Stage | None = None
         self._stage_name = "connect"
         self._failure: tuple[Fault, str, str] | None = None
@@ -273,10 +274,12 @@ class Session(asyncio.Protocol):
     @property
     def room(self) -> int:
         """Jobs that may be given now."""
-        if not self.ready or self.leaving or self.over:
-            return 0
-        assert self.client is not None
-        return self.client.room
+        return self.client.room if self.takes_jobs and self.client is not None else 0
+
+    @property
+    def takes_jobs(self) -> bool:
+        """Whether it is ready and stays so."""
+        return self.ready and not self.leaving and not self.over
 
     def flush(self) -> None:
         """Write what jobs that were given from outside need."""
@@ -299,7 +302,7 @@ class Session(asyncio.Protocol):
         data = client.data_to_send()
         if data:
             self.transport.write(data)
-            if self.open and client.in_doubt:
+            if WATCHED and self.open and client.in_doubt:
                 faults.point("after-upstream-dot")
 
     def _done(self, event: Done) -> None:
@@ -477,7 +480,7 @@ class Session(asyncio.Protocol):
 
     def _lap(self, name: str) -> None:
         now = time.monotonic()
-        self.timings[name] = int((now - self._began) * 1_000_000)
+        self.timings += f'"{name}":{int((now - self._began) * 1e6)},'
         self._began = now
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
