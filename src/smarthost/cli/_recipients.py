@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from smarthost.cli import _sysexits as ex
-from smarthost.cli.sendmail import SendmailError, header_section
+from smarthost.cli._sendmail_session import SendmailError
+from smarthost.cli.sendmail import header_section
 from smarthost.errors import AddressError, SmarthostError
 from smarthost.mail import Composition, Mailbox, build, complete, header_recipients, normalise_newlines
 
