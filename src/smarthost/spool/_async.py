@@ -34,6 +34,10 @@ class AsyncSpool:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="spool-reader")
         self._spool = spool
 
+    def shut(self) -> None:
+        """Let the threads go; `Spool.close` does."""
+        self._threads.shutdown(wait=False)
+
     # Hot path
 
     def accept(self, message: NewMessage) -> asyncio.Future[Accepted]:

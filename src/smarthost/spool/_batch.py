@@ -9,12 +9,14 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
-from smarthost.errors import SmarthostError
+from smarthost.errors import ContentError, SmarthostError
 from smarthost.spool import _accept, _complete
-from smarthost.spool._database import Trouble
+from smarthost.spool._database import Trouble, explain
 from smarthost.spool._lease import Leaser
 from smarthost.spool._transaction import Transaction
 from smarthost.spool._types import NewMessage, Outcome
+
+LOCK_NOT_AVAILABLE = "55P03"  # somebody's long transaction holds a counter or a key that this one needs
 
 Judge = Callable[[BaseException], Trouble]
 
@@ -67,8 +69,21 @@ def _one(tx: Transaction, operation: Operation, leaser: Leaser, trouble: Judge) 
             raise
         session.run("ROLLBACK TO SAVEPOINT one")
         tx.restore(before)
-        operation.result, operation.error = None, error
+        operation.result, operation.error = None, _failure(operation.kind, error)
     session.run("RELEASE SAVEPOINT one")
+
+
+def _failure(kind: Kind, error: Exception) -> Exception:
+    """What the caller is told of its own operation's fault."""
+    if isinstance(error, SmarthostError):
+        return error
+    if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+        return explain(Trouble.BUSY, error)
+    if kind in (Kind.ACCEPT, Kind.ACCEPT_ONE):
+        return ContentError(
+            "This message cannot be stored as it is.", private=f"{type(error).__name__}: {error}"
+        )
+    return error
 
 
 def _all(tx: Transaction, batch: list[Operation], leaser: Leaser) -> None:

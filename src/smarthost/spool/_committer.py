@@ -239,7 +239,9 @@ class Committer:
             except _DoubtError as doubt:
                 if self._resolved(doubt.tx):
                     return self._committed(doubt.tx)
-                continue  # it did not happen: the same again
+                if time.monotonic() > deadline:
+                    raise explain(Trouble.LOST, doubt) from doubt
+                # It did not happen: the same again.
             except Exception as error:
                 trouble = self._database.trouble(error)
                 self._roll_back(trouble)

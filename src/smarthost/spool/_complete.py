@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FENCED = not planted("complete-without-token")
 GIVEN_BACK_US = 3_600_000_000
+_NOTICED = "1 = 1" if planted("notice-loop") else "door IN ('smtp', 'sendmail')"
 _FINAL = "(" + ", ".join(str(int(state)) for state in sorted(FINAL)) + ")"
 _FAILURES = frozenset({State.FAILED, State.EXPIRED})
 _SENT, _QUEUED, _DEFERRED, _UNKNOWN = State.SENT, State.QUEUED, State.DEFERRED, State.UNKNOWN
@@ -115,7 +116,7 @@ def finish(tx: Transaction, message_ids: Iterable[str]) -> None:
     session = tx.session
     ids = sorted(set(message_ids))
     rows = session.run(
-        f"SELECT id FROM message WHERE id {session.TEXTS} AND noticed = 0 AND door IN ('smtp', 'sendmail')"
+        f"SELECT id FROM message WHERE id {session.TEXTS} AND noticed = 0 AND {_NOTICED}"
         f" ORDER BY id {session.LOCK}",
         (session.pack(ids),),
     )

@@ -33,7 +33,7 @@ TALLY_SHARDS = 64  # two processes in one only wait for each other's commits
 
 _DURABLE = "-c synchronous_commit=on"
 _OPTIONS = (
-    "-c idle_in_transaction_session_timeout=60000 -c lock_timeout=20000"
+    "-c idle_in_transaction_session_timeout=60000 -c lock_timeout=2000"
     " -c statement_timeout=60000 -c timezone=UTC"
     # Statistics of a queue are always of another hour: a plan made while it was empty must not read it all.
     " -c enable_seqscan=off"
@@ -168,10 +168,12 @@ class PostgresDatabase(Database):
         return PostgresSession(self.connect("reader"))
 
     def trouble(self, error: BaseException) -> Trouble:
+        if isinstance(error, OSError):
+            return Trouble.UNAVAILABLE
         if not isinstance(error, psycopg.Error):
             return Trouble.OURS
         state = error.sqlstate or ""
-        if state in ("40001", "40P01", "55P03"):
+        if state in ("40001", "40P01"):
             return Trouble.BUSY
         if state == "53100":
             return Trouble.FULL

@@ -89,6 +89,7 @@ class Spool:
     ) -> None:
         self.name = name
         self.data = data
+        self._bound: list[AsyncSpool] = []
         self._database = database
         self._space = SpaceWatch(database, data, floor)
         self._wakeups = Wakeups(database, data)
@@ -108,15 +109,19 @@ class Spool:
 
     def close(self) -> None:
         """Finish what was handed in, stop the committer and close every connection. Safe to call twice."""
-        self._wakeups.close()
         self._committer.close()
+        self._wakeups.close()
+        for bound in self._bound:
+            bound.shut()
         self._database.close()
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> AsyncSpool:
         """The same spool for code on an event loop. Call once; close the Spool, not the AsyncSpool."""
         from smarthost.spool._async import AsyncSpool
 
-        return AsyncSpool(self, loop)
+        bound = AsyncSpool(self, loop)
+        self._bound.append(bound)
+        return bound
 
     # State of the store itself
 

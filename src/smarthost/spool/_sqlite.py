@@ -15,6 +15,7 @@ again from its beginning.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import threading
@@ -176,8 +177,11 @@ class Turns:
     def __init__(self, data: Path) -> None:
         file = os.open(data / "turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            os.ftruncate(file, 8)
+            # Really allocated: writing to a mapped hole on a full disk would kill the process.
+            os.posix_fallocate(file, 0, 8)
             self._map = mmap.mmap(file, 8)
+        except OSError:
+            self._map = mmap.mmap(-1, 8)  # nobody sees it: fair all the same within a second
         finally:
             os.close(file)
         self._cell = memoryview(self._map).cast("Q")
@@ -310,7 +314,15 @@ class SqliteDatabase(Database):
         return connection
 
     def writer(self) -> Session:
-        return SqliteWriter(self)
+        writer = SqliteWriter(self)
+        # The names of a new database and its folder must survive a power cut as its content does.
+        for folder in (self.path.parent, self.path.parent.parent):
+            file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+        return writer
 
     def reader(self) -> Session:
         session = SqliteSession(self.connect(check_same_thread=False, timeout=BUSY_TIMEOUT_S))
@@ -319,6 +331,8 @@ class SqliteDatabase(Database):
         return session
 
     def trouble(self, error: BaseException) -> Trouble:
+        if isinstance(error, OSError):
+            return Trouble.FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Trouble.UNAVAILABLE
         if not isinstance(error, sqlite.Error):
             return Trouble.OURS
         extended = getattr(error, "sqlite_errorcode", None)

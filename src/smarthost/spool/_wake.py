@@ -54,9 +54,11 @@ class Wakeups:
         """See Spool.wake."""
         if topic not in TOPICS:
             raise ValueError(f"no such topic: {topic}")
-        if self._sender is not None:
+        if self._local:
+            sender = self._sender
             try:
-                self._sender.sendto(topic.encode(), self._path)
+                if sender is not None:
+                    sender.sendto(topic.encode(), self._path)
             except OSError:
                 pass  # no engine there, or one that has enough to read
             return
