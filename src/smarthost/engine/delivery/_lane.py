@@ -38,7 +38,7 @@ from smarthost.engine.delivery._outcome import (
 )
 from smarthost.engine.delivery._places import Facts, Rate, Window, decide
 from smarthost.engine.delivery._prepare import Job, jobs
-from smarthost.engine.delivery._route import OPEN, Happening
+from smarthost.engine.delivery._route import OPEN, Happening, RouteState
 from smarthost.engine.delivery._schedule import DAY, SECOND
 from smarthost.engine.delivery._session import Session
 from smarthost.errors import HeaderError, SmarthostError
@@ -217,10 +217,10 @@ class Lane:
         self.delivery.touch(self)
 
     def _suspect(self, key: str, lease: Lease, outcome: Outcome) -> None:
-        """A refusal that may be the route's fault: the jury decides; in a probe of such a fault, at once."""
-        probing = self.health.probing and self.health.route.fault is Fault.REFUSAL
+        """A refusal that may be the route's fault: the jury decides, once for a pause."""
+        known = self.health.route.state is not RouteState.OPEN and self.health.route.fault is Fault.REFUSAL
         entry = (lease, outcome)
-        own, accused = ([], [entry]) if probing else self.jury.hear(key, lease.message_id, entry)
+        own, accused = ([], [entry]) if known else self.jury.hear(key, lease.message_id, entry)
         self._release(own)
         if accused:
             for other, refused in accused:
@@ -276,7 +276,7 @@ class Lane:
         delivery = self.delivery
         now = now_us()
         stopped = self.stopped or delivery.draining or delivery.stalled or not self.upstream.enabled
-        if stopped or not self.waiting:
+        if stopped or not self.waiting or self.health.paused:
             self._rest()
             return
         allowance = (

@@ -57,7 +57,7 @@ class Notices:
         """The notice about this message, or None where none is due."""
         if not due(view):
             return None
-        principal = self._cache.get(view.principal)
+        principal = SYSTEM if NOTICE_LOOP else self._cache.get(view.principal)
         if principal is None:
             self.missed.append(view)
             return None
@@ -119,6 +119,8 @@ def _dsn(text: str | None) -> tuple[frozenset[str], str]:
 
 def addressee(view: MessageView, principal: Principal) -> Address | None:
     """The writer's own address where it is an identity of the principal, else the owner's; else nobody."""
+    if NOTICE_LOOP:
+        return parse_address(view.sender or view.deliveries[0].recipient)
     own = {identity.lower() for identity in principal.identities}
     for text in (view.sender, view.header_from, None):
         wanted = principal.owner_address if text is None else text

@@ -64,7 +64,7 @@ def decide(facts: Facts) -> Steps:
     if facts.may_open and facts.connecting == 0:
         if present == 0:
             wanted = 1
-        elif facts.full and facts.free == 0:
+        elif facts.full:
             wanted = min(present, facts.limit - present)
     return Steps(open=max(0, min(wanted, facts.limit - present)), lease=lease)
 
