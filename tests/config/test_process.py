@@ -1,10 +1,11 @@
 """What the process reads from its environment before anything else."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from smarthost.config import PROCESS, Listen, process_settings
+from smarthost.config import PROCESS, Listen, known_variables, process_settings
 from smarthost.errors import ConfigError
 
 
@@ -35,6 +36,8 @@ def test_every_variable_of_the_contract_is_read_and_documented(tmp_path: Path) -
             "SMARTHOST_SECRET_KEY_FILE": "/run/key",
             "SMARTHOST_CONFIG": "/etc/smarthost",
             "SMARTHOST_LOCK": "limits.* upstream.*",
+            "SMARTHOST_METRICS_NETWORKS": "192.0.2.0/24, 2001:db8::/32",
+            "SMARTHOST_OWNER": "boss@example.org",
         }
     )
     assert (found.http, found.smtp, found.smtps) == (Listen("::1", 80), None, Listen("0.0.0.0", 465))
@@ -43,7 +46,24 @@ def test_every_variable_of_the_contract_is_read_and_documented(tmp_path: Path) -
     assert found.trusted_proxies == ("10.0.0.0/8", "::1")
     assert (found.secret_key_file, found.config) == (Path("/run/key"), Path("/etc/smarthost"))
     assert found.lock == ("limits.*", "upstream.*")
-    assert len(PROCESS) == 12
+    assert found.metrics_networks == ("192.0.2.0/24", "2001:db8::/32")
+    assert found.owner == "boss@example.org"
+    assert len(PROCESS) == 15
+
+
+def test_every_variable_that_the_program_names_is_documented() -> None:
+    sources = Path(__file__).parents[2] / "src" / "smarthost"
+    named = {
+        name
+        for source in sources.rglob("*.py")
+        for name in re.findall(r"\"(SMARTHOST_[A-Z_]*[A-Z])\"", source.read_text())
+    }
+    assert named <= set(known_variables())
+
+
+@pytest.mark.parametrize(("text", "networks"), [("", ("127.0.0.0/8", "::1")), ("off", ())])
+def test_metrics_are_for_this_machine_unless_said_otherwise(text: str, networks: tuple[str, ...]) -> None:
+    assert process_settings({"SMARTHOST_METRICS_NETWORKS": text}).metrics_networks == networks
 
 
 @pytest.mark.parametrize(

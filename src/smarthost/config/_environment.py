@@ -31,12 +31,27 @@ PROCESS: tuple[tuple[str, str, str], ...] = (
         "Address of the pages as people reach it; links use no other.",
     ),
     ("SMARTHOST_TRUSTED_PROXIES", "", "Networks of proxies whose forwarding headers are believed."),
+    (
+        "SMARTHOST_METRICS_NETWORKS",
+        "127.0.0.0/8 ::1",
+        "Networks that may read /metrics without a token; off: none.",
+    ),
     ("SMARTHOST_SECRET_KEY_FILE", "secret.key in the data folder", "The key file; made at the first start."),
     ("SMARTHOST_CONFIG", "", "A TOML file, or a folder whose *.toml are read in the order of their names."),
     (
         "SMARTHOST_LOCK",
         "",
         "Globs of settings that only files and variables may change, such as limits.* or upstream.*",
+    ),
+    (
+        "SMARTHOST_OWNER",
+        "",
+        "Address of the first owner, made at the first start; without it the owner has a name and no address.",
+    ),
+    (
+        "SMARTHOST_ALLOW_UNSAFE_STORE",
+        "",
+        "1: run although the store does not keep mail safe, for tests and nothing else.",
     ),
 )
 

@@ -41,6 +41,8 @@ class ProcessSettings:
     secret_key_file: Path
     config: Path | None
     lock: tuple[str, ...]
+    metrics_networks: tuple[str, ...] = ()
+    owner: str = ""
 
 
 def process_settings(environ: Mapping[str, str] | None = None) -> ProcessSettings:
@@ -75,11 +77,17 @@ def process_settings(environ: Mapping[str, str] | None = None) -> ProcessSetting
         secret_key_file=Path(env.get("SMARTHOST_SECRET_KEY_FILE") or data / "secret.key").absolute(),
         config=Path(env["SMARTHOST_CONFIG"]).absolute() if env.get("SMARTHOST_CONFIG") else None,
         lock=_words(env.get("SMARTHOST_LOCK", "")),
+        metrics_networks=_unless_off(env.get("SMARTHOST_METRICS_NETWORKS") or "127.0.0.0/8 ::1"),
+        owner=env.get("SMARTHOST_OWNER", "").strip(),
     )
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
+
+
+def _unless_off(text: str) -> tuple[str, ...]:
+    return () if text.strip() == "off" else _words(text)
 
 
 def _database_url(env: Mapping[str, str], data: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import unquote, urlsplit
@@ -88,13 +87,14 @@ TEMPLATES = [
     }
 ]
 
+PASSWORD_LENGTH = 10
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in (
-        "MinimumLengthValidator",
-        "CommonPasswordValidator",
-        "NumericPasswordValidator",
-        "UserAttributeSimilarityValidator",
+    {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
+    for name, options in (
+        ("MinimumLengthValidator", {"min_length": PASSWORD_LENGTH}),
+        ("CommonPasswordValidator", {}),
+        ("NumericPasswordValidator", {}),
+        ("UserAttributeSimilarityValidator", {"user_attributes": ("username", "email")}),
     )
 ]
 _SECURE = PROCESS.public_url.startswith("https://")
@@ -107,10 +107,7 @@ APPEND_SLASH = False
 USE_X_FORWARDED_HOST = False
 
 TRUSTED_PROXIES = _networks("SMARTHOST_TRUSTED_PROXIES", PROCESS.trusted_proxies)
-METRICS_NETWORKS = _networks(
-    "SMARTHOST_METRICS_NETWORKS",
-    os.environ.get("SMARTHOST_METRICS_NETWORKS", "127.0.0.0/8 ::1").replace(",", " ").split(),
-)
+METRICS_NETWORKS = _networks("SMARTHOST_METRICS_NETWORKS", PROCESS.metrics_networks)
 
 # The accept path reads the body itself, to the message limit; Django's own form parsing stays small.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
