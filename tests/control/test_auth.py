@@ -196,10 +196,17 @@ def test_a_weak_password_is_refused(people: SimpleNamespace) -> None:
     from smarthost.control.accounts import services
     from smarthost.errors import ConfigError
 
-    for weak in ("short1", "password", "1234567890", "new.person"):
+    for weak, why in (
+        ("short-1+q", "shorter than 10 characters"),
+        ("basketball", "among those that are tried first"),
+        ("9305618427", "digits only"),
+        ("new.person1", "too much like the user name or the address"),
+        ("123", "shorter than 10 characters, among those that are tried first, digits only"),
+    ):
         with pytest.raises(ConfigError) as error:
             services.add_user("new.person@example.com", actor="test", password=weak)
         assert error.value.field == "password"
+        assert error.value.public == f"Choose another password: this one is {why}"
     user = services.add_user("new.person@example.com", actor="test", password="correct horse battery")
     assert user.check_password("correct horse battery")
     assert "correct horse" not in user.password

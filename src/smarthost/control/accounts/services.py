@@ -30,6 +30,12 @@ SCOPES = {
     "admin": "everything that its user may do; for users who administer only",
 }
 LINK_LIFETIME_S = 3600
+_WEAK = {
+    "password_too_short": f"shorter than {settings.PASSWORD_LENGTH} characters",
+    "password_too_common": "among those that are tried first",
+    "password_entirely_numeric": "digits only",
+    "password_too_similar": "too much like the user name or the address",
+}
 
 
 def add_user(
@@ -239,5 +245,8 @@ def _set_password(user: User, password: str | None) -> None:
     try:
         validate_password(password, user)
     except ValidationError as error:
-        raise ConfigError(" ".join(error.messages), field="password") from None
+        why = ", ".join(
+            _WEAK.get(found.code or "", "refused by the rules of this site") for found in error.error_list
+        )
+        raise ConfigError(f"Choose another password: this one is {why}", field="password") from None
     user.set_password(password)
