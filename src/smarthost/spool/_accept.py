@@ -263,7 +263,6 @@ def accept_on(connection: Any, messages: Sequence[NewMessage]) -> list[Accepted]
 def _borrow(connection: Any) -> tuple[Session, int]:
     import secrets
 
-    import psycopg
     import pysqlite3
 
     raw = connection
@@ -275,14 +274,17 @@ def _borrow(connection: Any) -> tuple[Session, int]:
 
         opened = raw.in_transaction
         session: Session = SqliteSession(raw)
-    elif isinstance(raw, psycopg.Connection):
+    else:
+        import psycopg
+
         from smarthost.spool._postgres import PostgresSession
+
+        if not isinstance(raw, psycopg.Connection):
+            raise TypeError(f"not a connection of pysqlite3, psycopg or Django: {type(raw).__name__}")
 
         # Without autocommit the first statement opens it.
         opened = not raw.autocommit or raw.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS
         session = PostgresSession(raw)
-    else:
-        raise TypeError(f"not a connection of pysqlite3, psycopg or Django: {type(raw).__name__}")
     if not opened:
         raise RuntimeError("accept_on needs an open transaction: use it inside transaction.atomic()")
     return session, 10_000 + secrets.randbelow(64)

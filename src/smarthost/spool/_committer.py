@@ -308,6 +308,7 @@ class Committer:
                 if self._database.trouble(error) is Trouble.LOST:
                     raise _DoubtError(tx, session.mark) from error
                 raise
+            session.rollback()
         return self._committed(tx)
 
     def _committed(self, tx: Transaction) -> bool:

@@ -209,7 +209,8 @@ class SqliteWriter(SqliteSession):
     """The committer's session: announces itself while it waits, breathes, keeps the log short."""
 
     def __init__(self, database: SqliteDatabase) -> None:
-        super().__init__(database.connect(check_same_thread=False, timeout=0))
+        super().__init__(database.connect(check_same_thread=False, timeout=BUSY_TIMEOUT_S))
+        self._cursor.execute("PRAGMA busy_timeout=0")  # from here on `begin` does the waiting
         self._cursor.execute("PRAGMA wal_autocheckpoint=0")
         self._cursor.execute("PRAGMA cache_size=-24576")
         self._turns = Turns(database.data)

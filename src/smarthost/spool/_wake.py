@@ -18,8 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 if TYPE_CHECKING:
     from smarthost.spool._database import Database
 
@@ -165,6 +163,8 @@ class _Listener(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
+        import psycopg
+
         missed = False
         while not self._stopping.is_set():
             try:
