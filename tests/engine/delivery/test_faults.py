@@ -104,13 +104,8 @@ def test_one_state_one_fault(
                 if row.state in (State.SENT, State.FAILED):
                     return
 
-                lane = world.lane()
-                lane.health.route = type(lane.health.route)(
-                    lane.health.route.state, lane.health.route.fault, since=lane.health.route.since
-                )  # as if the time of the next probe had come
                 world.spool.make_due()
-                await world.delivery.probe()
-                world.delivery.wake()
+                await world.next_probe()
                 await world.settled()
                 assert row.state is State.SENT, world.log.lines
                 unknown = sum(one.state is State.UNKNOWN for one in row.outcomes)
@@ -133,8 +128,7 @@ def test_three_lost_answers_make_at_most_four_copies_and_each_is_visible(kind: s
                 await world.settled()
                 assert row.state is State.UNKNOWN and row.unknown_ends == ends
                 world.spool.make_due()
-                world.lane().health.route = type(world.lane().health.route)()
-                world.delivery.wake()
+                await world.next_probe()
             await world.settled()
             assert row.state is State.SENT and row.attempts == 4
             assert [one.state for one in row.outcomes] == [State.UNKNOWN] * 3 + [State.SENT]
@@ -166,8 +160,7 @@ def test_each_of_a_hundred_recipients_is_judged_for_itself(dot: str, tmp_path) -
             for n, row in enumerate(message.rows):
                 assert row.state is (of_dot, State.DEFERRED, State.FAILED)[n % 3]
             world.spool.make_due()
-            world.lane().health.route = type(world.lane().health.route)()
-            world.delivery.wake()
+            await world.next_probe()
             await world.settled()
             delivered: dict[str, int] = {}
             for taken in server.answered:

@@ -25,18 +25,6 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def at_the_next_probe(world: World, id: str = "up") -> None:
-    """As if the time of the next probe had come."""
-    health = world.lane(id).health
-    health.route = type(health.route)(
-        health.route.state, health.route.fault, health.route.reason, health.route.since, 1,
-        health.route.failures, health.route.probes,
-    )  # fmt: skip
-    await asyncio.sleep(0.02)
-    await world.delivery.probe()
-    world.delivery.wake()
-
-
 def test_a_refused_login_pauses_the_route_and_a_changed_password_ends_it(tmp_path: Any) -> None:
     async def main() -> None:
         plan = Plan(mechanisms=("PLAIN",), users={"u": "new"})
@@ -136,11 +124,11 @@ def test_five_identical_refusals_of_everything_pause_the_route_and_nobody_pays(t
             assert world.lane().health.route.fault is Fault.REFUSAL
             assert world.states() == ["queued"] * 20
             assert {row.attempts for row in world.spool.rows} == {0}
-            await at_the_next_probe(world)
+            await world.next_probe()
             await world.until(lambda: world.lane().health.route.probes == 1 and world.lane().health.paused)
             assert world.states() == ["queued"] * 20, "the probe was refused the same way"
             refuse.clear()
-            await at_the_next_probe(world)
+            await world.next_probe()
             await world.settled()
             assert world.states() == ["sent"] * 20
 
@@ -240,7 +228,7 @@ def test_mail_that_grew_too_old_during_a_pause_is_held_when_the_route_returns(tm
             )
             world.spool.stored_routes["up"] = health.stored("up", now)
             async with Hostile(port=port):
-                await at_the_next_probe(world)
+                await world.next_probe()
                 await world.settled()
             assert [m.rows[0].state for m in (old, urgent, young)] == [State.HELD, State.HELD, State.SENT]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,15 @@ class World:
         """Wait until no row is on its way or ready."""
         busy = (State.QUEUED, State.SENDING)
         await self.until(lambda: not any(row.state in busy for row in self.spool.rows), seconds)
+
+    async def next_probe(self, id: str = "up") -> None:
+        """As if the time of the route's next probe, or the end of its grace, had come."""
+        await self.until(lambda: not self.delivery._persisting)
+        health = self.lane(id).health
+        health.route = replace(health.route, until=1 if health.paused else 0)
+        health.calm_until = 0
+        await self.delivery.probe()
+        self.delivery.wake()
 
     def states(self) -> list[str]:
         return [row.state.word for row in self.spool.rows]
