@@ -128,7 +128,7 @@ def _list(_args: argparse.Namespace, out: Output) -> int:
     control()
     from smarthost.control.upstreams import services
 
-    rows = services.list_upstreams()
+    rows = [row | {"route": _route(row)} for row in services.list_upstreams()]
     shown = [
         (
             row["name"],
@@ -138,7 +138,7 @@ def _list(_args: argparse.Namespace, out: Output) -> int:
             else f"{row['encryption']}, not verified",
             row["username"],
             "default" if row["default"] else "",
-            "on" if row["enabled"] else "off",
+            _state(row),
         )
         for row in rows
     ]
@@ -156,12 +156,30 @@ def _show(args: argparse.Namespace, out: Output) -> int:
     from smarthost.control.upstreams import services
 
     row = services.show(services.find(args.name))
-    shown = {name: value for name, value in row.items() if value not in (0, "")}
+    row["route"] = _route(row)
+    shown = {name: value for name, value in row.items() if value not in (0, "", None)}
     out.result(row, fields((name, _brief(name, value)) for name, value in shown.items()))
     return Exit.OK
 
 
-def _brief(name: str, value: object) -> object:
+def _route(row: dict[str, object]) -> dict[str, Any] | None:
+    """What is known of the route's health, as the API says it; None for a healthy one. Needs Django."""
+    from smarthost.control.api.views import route
+    from smarthost.control.spooling import spool
+
+    found = spool().routes().get(str(row["id"]))
+    return route(found) if found and found.paused_until is not None else None
+
+
+def _state(row: dict[str, Any]) -> str:
+    if not row["enabled"]:
+        return "off"
+    return f"paused: {row['route']['reason']}" if row["route"] else "on"
+
+
+def _brief(name: str, value: Any) -> object:
+    if name == "route":
+        return f"paused, {value['text']} (tried again at {value['paused_until']})"
     return "(set)" if name.endswith("_pem") else value
 
 
