@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smarthost.config import ProcessSettings
-from smarthost.engine.delivery import Deadlines, Delivery, Notices
+from smarthost.engine.delivery import PATIENCE, Deadlines, Delivery, Notices, Waiting
 from smarthost.engine.directory import DirectoryCache
 from smarthost.engine.log import Log
 from smarthost.errors import SmarthostError
@@ -27,7 +27,7 @@ DAY = 24 * 3600 * 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """How often housekeeping works, in seconds; retention in days.
+    """How often housekeeping works, in seconds.
 
     lost  an engine that could not beat for so long is taken for dead by the others (30 s): it starts anew.
     """
@@ -40,10 +40,8 @@ class Rhythm:
     poll: float = 5
     expire: float = 60
     purge: float = 300
+    waiting: float = 300
     drain: float = 25
-    keep_content_days: int = 30
-    keep_rows_days: int = 90
-    keep_events_days: int = 90
 
 
 class Runtime:
@@ -82,6 +80,7 @@ class Runtime:
             own_addresses=lambda: self.listeners(),  # noqa: PLW0108 - set later
             last_beat=lambda: self.last_beat,
         )
+        self._waiting = Waiting(spool, directory)
         self._due = asyncio.Event()
         self._next_due: int | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,6 +103,7 @@ class Runtime:
         self._every(rhythm.poll, self._poll)
         self._every(rhythm.expire, self._expire)
         self._every(rhythm.purge, self._purge)
+        self._every(rhythm.waiting, self._tell_waiting)
         self._run(self._promote_forever())
 
     async def stop(self) -> bool:
@@ -219,15 +219,20 @@ class Runtime:
         for message in await self.notices.make_missed():
             await self.spool.accept(message)
 
+    async def _tell_waiting(self) -> None:
+        paused = self.delivery.paused_before(now_us() - PATIENCE)
+        if paused and (told := await self._waiting.look(paused)):
+            self.log.warning("delay-notices", count=told)
+
     async def _purge(self) -> None:
-        now, rhythm = now_us(), self.rhythm
+        now, keep = now_us(), self.directory.current.retention
         more = True
         while more:
             purged = await self.spool.purge(
                 now,
-                content_before=now - rhythm.keep_content_days * DAY,
-                rows_before=now - rhythm.keep_rows_days * DAY,
-                events_before=now - rhythm.keep_events_days * DAY,
+                content_before=now - keep.content_days * DAY,
+                rows_before=now - keep.rows_days * DAY,
+                events_before=now - keep.rows_days * DAY,
             )
             more = purged.more
             await asyncio.sleep(0.05)  # short commits, and a breath for those of the hot path

@@ -7,6 +7,7 @@ import email
 import email.policy
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hostile import Fault, Hostile, Plan
 from world import QUICK, Lines, directory, run, upstream
 
 from smarthost.config import process_settings
-from smarthost.engine.delivery import Notices
+from smarthost.engine.delivery import Notices, Waiting
 from smarthost.engine.directory import DirectoryCache
 from smarthost.engine.runtime import Rhythm, Runtime
 from smarthost.routing import Principal, Upstream, encode_directory, encode_principal
@@ -318,3 +319,29 @@ def test_aiosmtpd_takes_it_as_it_was(tmp_path: Path, store_url: str) -> None:
     assert sorted(content for _, _, content in collector.got) == sorted(
         b"Received: by us\r\n" + CONTENT + b".\r\n..%d\r\n" % n for n in range(20)
     )
+
+
+def test_senders_are_told_once_when_a_route_is_paused_for_four_hours(tmp_path: Path, store_url: str) -> None:
+    hours = 3_600_000_000
+
+    async def work(runtime: Runtime, server: Hostile) -> None:
+        dead = upstream(server.port, id="dead")
+        runtime.directory.current = directory(*runtime.directory.current.upstreams.values(), dead)
+        old, now = now_us() - 5 * hours, now_us()
+        for facts in ({"sender": "a@example.org"}, {"flags": Flag.AUTOMATIC}, {"door": Door.HTTP}):
+            waiting = message(
+                "w@example.net", created_at=old, expires_at=now + hours, send_at=now + hours, **facts
+            )
+            waiting = replace(waiting, deliveries=(NewDelivery("w@example.net", "dead"),))
+            await runtime.spool.accept(waiting)
+        for _ in range(2):  # the second pass is another engine, or this one after a restart
+            await Waiting(runtime.spool, runtime.directory).look(["dead"])
+            await until(runtime, lambda counts: counts["sent"] == 1)
+        await asyncio.sleep(0.2)
+        ((taken, _),) = notices(server)
+        assert taken.recipients == ["a@example.org"] and b"Action: delayed" in taken.content
+        assert await Waiting(runtime.spool, runtime.directory).look(["dead", "up"]) == 0, (
+            "not by the paused route"
+        )
+
+    served(tmp_path, store_url, Plan(), work)

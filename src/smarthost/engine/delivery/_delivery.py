@@ -138,6 +138,10 @@ class Delivery:
             else:
                 lane.restore((await self.spool.routes()).get(lane.upstream.id))
 
+    def paused_before(self, moment: int) -> list[str]:
+        """Upstreams whose route has been paused since before `moment` (microseconds)."""
+        return [id_ for id_, lane in self.lanes.items() if 0 < lane.health.route.since <= moment]
+
     def wake(self) -> None:
         """Mail may be ready: lanes with sessions look at once, for the others the spool is asked."""
         for lane in self.lanes.values():

@@ -91,7 +91,7 @@ def failed(view: MessageView) -> list[NoticeRecipient]:
     """The recipients to report: those that failed and whose submitter did not forbid it (RFC 3461 4.1)."""
     found = []
     for delivery in view.deliveries:
-        notify, original = _dsn(delivery.dsn)
+        notify, original = dsn_wishes(delivery.dsn)
         if delivery.state not in BAD or (notify and "FAILURE" not in notify):
             continue
         last = delivery.tries[-1] if delivery.tries else None
@@ -109,7 +109,8 @@ def failed(view: MessageView) -> list[NoticeRecipient]:
     return found
 
 
-def _dsn(text: str | None) -> tuple[frozenset[str], str]:
+def dsn_wishes(text: str | None) -> tuple[frozenset[str], str]:
+    """NOTIFY as a set of words, and ORCPT, of a delivery's `dsn` (RFC 3461)."""
     if not text:
         return frozenset(), ""
     notify, found, original = text.partition("ORCPT=")
