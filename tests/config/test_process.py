@@ -76,6 +76,7 @@ def test_metrics_are_for_this_machine_unless_said_otherwise(text: str, networks:
         ({"SMARTHOST_TLS_CERT": "c"}, "SMARTHOST_TLS_KEY"),
         ({"SMARTHOST_TLS_KEY": "k"}, "SMARTHOST_TLS_CERT"),
         ({"SMARTHOST_DATABASE_URL": "mysql://x"}, "SMARTHOST_DATABASE_URL"),
+        ({"SMARTHOST_OWNER": "a@b@c"}, "SMARTHOST_OWNER"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named(variables: dict[str, str], named: str) -> None:

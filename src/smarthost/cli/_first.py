@@ -1,6 +1,7 @@
 """What a start does before anything is served: schema, key, and the way in for the very first person.
 
-That way is an owner without a password, and a link that signs in once.
+That way is a user "owner" without a password, and a link that signs in once. An address it has only where
+SMARTHOST_OWNER gives one: an invented one would be somebody's identity.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ def first_link() -> str:
 
     Every start makes a new one: whoever lost the first start's output only has to restart. Needs Django.
     """
+    from django.conf import settings
+
     from smarthost.control.accounts.models import Role, User
     from smarthost.control.accounts.services import add_user, make_link
 
@@ -56,6 +59,6 @@ def first_link() -> str:
     owner = (
         owners[0]
         if owners
-        else add_user("owner@localhost", actor="system", role=Role.OWNER, username="owner", verified=False)
+        else add_user(settings.PROCESS.owner or None, actor="system", role=Role.OWNER, username="owner")
     )
     return make_link(owner, actor="system", lifetime_s=LIFETIME_S)

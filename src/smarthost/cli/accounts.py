@@ -10,6 +10,7 @@ from smarthost.cli._context import actor, control
 from smarthost.cli._exit import Exit
 from smarthost.cli._output import Output, table
 from smarthost.cli._secrets import add_password_options, read_password
+from smarthost.errors import ConfigError
 
 if TYPE_CHECKING:
     from smarthost.control.accounts.models import Token, User
@@ -100,6 +101,8 @@ def _verify(args: argparse.Namespace, out: Output) -> int:
 
     row = services.find_user(args.user)
     address = args.address or row.email
+    if not address:
+        raise ConfigError(f"User {row.username} has no address yet: name the one to verify", field="address")
     services.verify_address(row, address, actor=actor())
     out.result(_user(services.find_user(row.id)), f"User {row.username} may write as {address}.")
     return Exit.OK

@@ -46,7 +46,7 @@ PROCESS: tuple[tuple[str, str, str], ...] = (
     (
         "SMARTHOST_OWNER",
         "",
-        "Address of the first owner, made at the first start; without it the owner has a name and no address.",
+        "Address of the first owner, whom the first start makes; empty: a name, and no address yet.",
     ),
     (
         "SMARTHOST_ALLOW_UNSAFE_STORE",

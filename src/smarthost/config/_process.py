@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from smarthost.config._kinds import ADDRESS
 from smarthost.errors import ConfigError
 
 
@@ -78,12 +79,20 @@ def process_settings(environ: Mapping[str, str] | None = None) -> ProcessSetting
         config=Path(env["SMARTHOST_CONFIG"]).absolute() if env.get("SMARTHOST_CONFIG") else None,
         lock=_words(env.get("SMARTHOST_LOCK", "")),
         metrics_networks=_unless_off(env.get("SMARTHOST_METRICS_NETWORKS") or "127.0.0.0/8 ::1"),
-        owner=env.get("SMARTHOST_OWNER", "").strip(),
+        owner=_address(env, "SMARTHOST_OWNER"),
     )
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
+
+
+def _address(env: Mapping[str, str], name: str) -> str:
+    text = env.get(name, "")
+    try:
+        return str(ADDRESS.read(text)) if text else ""
+    except ValueError as error:
+        raise ConfigError(f"{name} {error}", origin=name) from None
 
 
 def _unless_off(text: str) -> tuple[str, ...]:

@@ -30,14 +30,15 @@ class UserManager(BaseUserManager["User"]):
 class User(AbstractBaseUser):
     """A person. `id` is "user:" and a ULID: it is the principal's id everywhere.
 
-    email      the primary address, canonical; the same text is one of `addresses`.
+    email      the primary address, canonical; the same text is one of `addresses`. "" for an owner whom
+               the first link let in and who has none yet.
     email_key  the address in lower case, as policy compares it: one account an address.
     """
 
     id = models.CharField(primary_key=True, max_length=40, editable=False)
     username = models.CharField(max_length=254, unique=True)
-    email = models.CharField(max_length=320)
-    email_key = models.CharField(max_length=320, unique=True)
+    email = models.CharField(max_length=320, blank=True)
+    email_key = models.CharField(max_length=320, unique=True, null=True)
     role = models.CharField(max_length=16, choices=Role.choices, default=Role.MEMBER)
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now)

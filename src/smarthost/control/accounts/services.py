@@ -39,7 +39,7 @@ _WEAK = {
 
 
 def add_user(
-    email: str,
+    email: str | None,
     *,
     actor: str,
     role: str = Role.MEMBER,
@@ -49,26 +49,31 @@ def add_user(
 ) -> User:
     """Create a user. Without a password they can only come in by a sign-in link.
 
+    email       None for none: such a user has a name, and writes as nobody until an address is verified.
     `verified`: an administrator vouches for the address, so it is an identity at once.
     Raises AddressError, ConfigError (role, user name, weak password), Conflict where it exists.
     """
-    address = parse_address(email)
+    address = parse_address(email) if email is not None else None
     _check_role(role)
-    name = username or str(address)
-    if len(name) > 254 or not name.isprintable() or name != name.strip():
-        raise ConfigError("A user name is at most 254 printable characters", field="username")
-    user = User(
-        id=fresh("user"), username=name, email=str(address), email_key=address.key, role=role, is_active=True
-    )
+    name = username or str(address or "")
+    if not 0 < len(name) <= 254 or not name.isprintable() or name != name.strip():
+        raise ConfigError("A user name is 1 to 254 printable characters", field="username")
+    user = User(id=fresh("user"), username=name, role=role, is_active=True)
+    if address is not None:
+        user.email, user.email_key = str(address), address.key
     _set_password(user, password)
     try:
         with changing(actor) as change:
             user.save(force_insert=True)
-            EmailAddress.objects.create(user=user, address=str(address), key=address.key, verified=verified)
+            if address is not None:
+                EmailAddress.objects.create(
+                    user=user, address=str(address), key=address.key, verified=verified
+                )
             change.touch(user.id)
             change.record(user.id, f"User {name} was added as {role}", {"role": ("", role)})
     except IntegrityError:
-        raise Conflict(f"There is a user {name} or the address {address} already", field="email") from None
+        taken = f"a user {name}" if address is None else f"a user {name} or the address {address}"
+        raise Conflict(f"There is {taken} already", field="email") from None
     return user
 
 
@@ -125,6 +130,7 @@ def set_password(user: User, password: str, *, actor: str) -> None:
 def verify_address(user: User, address: str, *, actor: str) -> None:
     """Vouch for an address: from now on the user may write as it. Adds it where it is new.
 
+    It becomes the primary one of a user who has none.
     Raises AddressError; Conflict where another user has proven it.
     """
     parsed = parse_address(address)
@@ -136,6 +142,9 @@ def verify_address(user: User, address: str, *, actor: str) -> None:
                 defaults={"verified": True},
                 create_defaults={"verified": True, "address": str(parsed)},
             )
+            if not user.email:
+                user.email, user.email_key = str(parsed), parsed.key
+                user.save(update_fields=["email", "email_key"])
             change.touch(user.id)
             change.record(user.id, f"{parsed} was verified for {user}", {"verified": ("", str(parsed))})
     except IntegrityError:
