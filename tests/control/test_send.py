@@ -130,6 +130,16 @@ def test_policy_refusals_name_the_recipient_and_the_reason(people: SimpleNamespa
     assert people.one.get("/messages").json()["rows"] == []
 
 
+def test_a_refusal_has_the_status_of_its_reason(people: SimpleNamespace) -> None:
+    live(max_size=2000)
+    answer = people.one.post("/messages", mail(to=["a@example.org", "b@example.org"], text="x" * 3000))
+    assert (answer.status_code, answer.json()["slug"]) == (413, "message-too-large")
+    assert answer.json()["status"] == 413
+    assert fields_of(answer) == ["to.0", "to.1"]
+    batch = people.one.post("/messages/batch", [mail(text="x" * 3000), mail()]).json()["results"]
+    assert [entry["status"] for entry in batch] == [413, 202]
+
+
 def test_without_any_from_it_says_so(people: SimpleNamespace) -> None:
     live()
     answer = people.one.post("/messages", mail(**{"from": None}))

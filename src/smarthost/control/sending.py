@@ -27,7 +27,7 @@ from smarthost.mail import (
     parse_mailbox,
     received,
 )
-from smarthost.routing import Decision, Directory, Principal, Submission, admit
+from smarthost.routing import Decision, Directory, Principal, Submission, admit, to_error
 from smarthost.spool import Door, NewMessage, Priority, new_id, now_us
 from smarthost.spool.intake import examine, fingerprint, prepare
 
@@ -195,7 +195,7 @@ def _send_at(at: dt.datetime | None, now: int) -> int | None:
 
 
 def _refuse(decision: Decision, places: dict[Address, str]) -> None:
-    """Raise with every refused recipient by its place in the request; policy's code and slug are kept."""
+    """Raise with every refused recipient by its place in the request, and the first one's status and slug."""
     refusals = decision.refusals
     if not refusals:
         return
@@ -205,7 +205,9 @@ def _refuse(decision: Decision, places: dict[Address, str]) -> None:
         )
         for entry in dict.fromkeys(refusals)
     ]
-    raise Invalid(errors, public="; ".join(error.message for error in errors[:20]), slug=refusals[0].slug)
+    first = to_error(refusals[0])
+    said = "; ".join(error.message for error in errors[:20])
+    raise Invalid(errors, public=said, slug=first.slug, http=first.http)
 
 
 def _asked(message: MessageIn) -> bytes:

@@ -21,14 +21,21 @@ class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Invalid(SmarthostError):  # noqa: N818 - the tree names what is so, as its other members do
-    """A request in which one field or several cannot be used."""
+    """A request in which one field or several cannot be used. `http`: a status that says more than 422."""
 
     http, slug = 422, "validation"
 
-    def __init__(self, errors: Sequence[FieldError], *, public: str = "", slug: str | None = None) -> None:
+    def __init__(
+        self,
+        errors: Sequence[FieldError],
+        *,
+        public: str = "",
+        slug: str | None = None,
+        http: int | None = None,
+    ) -> None:
         first = f"{errors[0].field}: {errors[0].message}" if errors else "The request cannot be used"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        super().__init__(public or first + more, slug=slug)
+        super().__init__(public or first + more, slug=slug, http=http)
         self.errors = tuple(errors)
 
 
