@@ -21,9 +21,7 @@ def run(folder: Path, scale: float) -> list[Row]:
     with Sink() as sink, smarthost(folder, sink.port) as service:
         key = token(service)
         single = _rate(service.http, key, "/api/v1/messages", MESSAGE, int(4_000 * scale), 1)
-        batch = _rate(
-            service.http, key, "/api/v1/messages/batch", {"messages": [MESSAGE] * 100}, int(200 * scale), 100
-        )
+        batch = _rate(service.http, key, "/api/v1/messages/batch", [MESSAGE] * 100, int(200 * scale), 100)
     return [
         Row(
             "HTTP accept",
@@ -37,7 +35,7 @@ def run(folder: Path, scale: float) -> list[Row]:
     ]
 
 
-def _rate(port: int, key: str, path: str, body: dict[str, Any], requests: int, each: int) -> float:
+def _rate(port: int, key: str, path: str, body: Any, requests: int, each: int) -> float:
     share = max(1, requests // THREADS)
     payload = json.dumps(body).encode()
     failures: list[str] = []

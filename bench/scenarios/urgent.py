@@ -69,7 +69,7 @@ def _fill(service: Service, key: str, count: int) -> None:
             connection,
             key,
             "/api/v1/messages/batch",
-            {"messages": [_message("bulk@example.net", "bulk")] * 1000},
+            [_message("bulk@example.net", "bulk")] * 1000,
         )
     connection.close()
 
