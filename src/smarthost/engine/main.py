@@ -121,13 +121,16 @@ async def _serve(runtime: Runtime) -> int:
         notify("STOPPING=1")
         log.info("stopping", reason="a failure" if runtime.failed.is_set() else "a signal")
     finally:
-        with contextlib.suppress(SmarthostError):
-            await submission.stop()
-        clean = await runtime.stop()
+        _, clean = await asyncio.gather(_close(submission), runtime.stop())
         for number in signals:
             loop.remove_signal_handler(number)
     log.info("stopped", finished=clean)
     return EXIT_FAILED if runtime.failed.is_set() else EXIT_OK
+
+
+async def _close(submission: Submission) -> None:
+    with contextlib.suppress(SmarthostError):
+        await submission.stop()
 
 
 async def _first(*events: asyncio.Event) -> None:

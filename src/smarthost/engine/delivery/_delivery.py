@@ -58,6 +58,8 @@ class Delivery:
         self.own_addresses = own_addresses
         self.lanes: dict[str, Lane] = {}
         self.draining = False
+        self._ending: list[Lane] = []  # of upstreams that are gone: their open jobs finish
+        self._unrouted: set[str] = set()
         self._last_beat = last_beat
         self._outcomes: list[Outcome] = []
         self._storing = 0
@@ -113,7 +115,9 @@ class Delivery:
             elif lane.upstream != upstream:
                 lane.update(upstream)
         for id_ in [one for one in self.lanes if one not in upstreams]:
-            self.lanes.pop(id_).stop()
+            lane = self.lanes.pop(id_)
+            lane.stop()
+            self._ending.append(lane)
 
     async def refresh_routes(self) -> None:
         """Respect what other engines, or this one before a restart, found out about routes."""
@@ -169,6 +173,11 @@ class Delivery:
                 lane = self.lanes.get(id_)
                 if lane is not None:
                     lane.woken()
+                elif id_ not in self._unrouted:
+                    self._unrouted.add(id_)
+                    self.log.warning(
+                        "no-such-upstream", upstream=id_, text="its mail waits: reroute or cancel it"
+                    )
         except SmarthostError as error:
             self.store_trouble(error)
         finally:
@@ -196,7 +205,7 @@ class Delivery:
 
     def abort(self, why: str) -> None:
         """Break every session now; what was open ends as the protocol judges it."""
-        for lane in list(self.lanes.values()):
+        for lane in [*self.lanes.values(), *self._ending]:
             lane.abort(why)
 
     async def stop(self) -> None:
@@ -267,6 +276,9 @@ class Delivery:
             return
         batch, self._outcomes = self._outcomes, []
         faults.point("before-complete")
+        self._offer(batch)
+
+    def _offer(self, batch: list[Outcome]) -> None:
         self._storing += 1
         try:
             future = self.spool.complete(batch)
@@ -282,13 +294,24 @@ class Delivery:
         if done.cancelled():
             return
         if error is not None:
-            self._not_stored(batch, error)
+            if isinstance(error, SmarthostError):
+                self._not_stored(batch, error)
+            else:
+                self._one_by_one(batch, error)
             return
         faults.point("after-complete")
         for delivery in done.result():
             self.log.warning(
                 "outcome-fenced", delivery=delivery, text="the lease was lost; another engine has it"
             )
+
+    def _one_by_one(self, batch: list[Outcome], error: BaseException) -> None:
+        """an outcome that is wrong in itself must not keep the others from being stored."""
+        if len(batch) == 1:
+            self.log.error("outcome-unusable", delivery=batch[0].delivery, error=repr(error))
+            return
+        for outcome in batch:
+            self._offer([outcome])
 
     def _not_stored(self, batch: list[Outcome], error: BaseException) -> None:
         """Keep the outcomes, in order, and offer them again: a success that is forgotten is sent twice."""
@@ -347,8 +370,9 @@ class Delivery:
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        for lane in list(self.lanes.values()):
+        for lane in [*self.lanes.values(), *self._ending]:
             lane.sweep(now)
+        self._ending = [lane for lane in self._ending if lane.sessions]
         assert self._loop is not None
         self._sweeper = self._loop.call_later(self.deadlines.sweep, self._sweep)
 

@@ -134,9 +134,9 @@ class Lane:
         self.delivery.touch(self)
 
     def broke(self, session: Session, code: int, enhanced: str, text: str) -> None:
-        """A ready session ended without being asked to."""
-        if code == 0 and not session.open and session.messages:
-            return  # a kept session that the server closed while it was idle: ordinary
+        """A ready session ended by itself, with something under way or before it did anything."""
+        if session.leaving or self.delivery.draining:
+            return
         fault = classify("mail", code, enhanced, text) if code else Fault.SESSION
         if fault in (Fault.THROTTLE, Fault.QUOTA):
             self.window.limited(len(self.sessions))
@@ -307,6 +307,8 @@ class Lane:
         )
         for _ in range(steps.open):
             self._open()
+        if ready > self.window.size:
+            self._shrink(ready - self.window.size)
         if steps.lease:
             self._lease(steps.lease)
         elif allowance <= 0:
@@ -334,6 +336,11 @@ class Lane:
                     if wanted == 1:
                         self.feed(session)
                     session.flush()
+
+    def _shrink(self, surplus: int) -> None:
+        """End sessions that the window no longer allows, those that do nothing first."""
+        for session in sorted(self.sessions, key=lambda one: one.open)[:surplus]:
+            session.quit()
 
     def _open(self) -> None:
         session = Session(self, f"{self.upstream.name}/{self.delivery.incarnation}.{next(self._numbers)}")
@@ -491,7 +498,7 @@ class Lane:
 
     def _close_all(self, *, idle_only: bool) -> None:
         for session in tuple(self.sessions):
-            if session.ready and not (idle_only and session.open):
+            if not idle_only or (session.ready and not session.open):
                 session.quit()
 
     @property

@@ -229,6 +229,7 @@ class Session(asyncio.Protocol):
 
     def _take(self, events: list[ClientEvent]) -> None:
         """Do what the client reports, let the lane put in more, write once."""
+        under_way = self.open
         for event in events:
             kind = type(event)
             if kind is Done:
@@ -248,7 +249,7 @@ class Session(asyncio.Protocol):
             elif kind is Refused:
                 self._refused(cast(Refused, event))
             elif kind is Ended:
-                self._ended(cast(Ended, event))
+                self._ended(cast(Ended, event), under_way)
         if self.over:
             return
         if self.ready and not self.leaving:
@@ -402,10 +403,8 @@ class Session(asyncio.Protocol):
         """Break the connection now. Open jobs end as the client judges them."""
         if self.over:
             return
-        if self.client is None:
-            self._finish()
-            return
-        self._take(self.client.eof(why))
+        if self.ready and self.client is not None:
+            self._take(self.client.eof(why))
         self._finish()
 
     def fail(self, fault: Fault, stage: str, text: str, *, polite: bool = False) -> None:
@@ -427,12 +426,12 @@ class Session(asyncio.Protocol):
                 fault = Fault.SESSION
         self.fail(fault, event.stage.value, text, polite=True)
 
-    def _ended(self, event: Ended) -> None:
-        if self.ready and not event.clean and not self.leaving:
+    def _ended(self, event: Ended, under_way: int) -> None:
+        if not self.ready:
+            self._failure = self._failure or (Fault.SESSION, self._stage_name, event.text)
+        elif under_way or not self.messages:  # else the server closed what was idle: ordinary
             reply = event.reply
             self.lane.broke(self, reply.code if reply else 0, reply.enhanced if reply else "", event.text)
-        elif not self.ready:
-            self._failure = self._failure or (Fault.SESSION, self._stage_name, event.text)
         self._finish()
 
     def eof_received(self) -> bool:
