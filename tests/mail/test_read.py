@@ -33,7 +33,7 @@ def test_it_says_what_is_missing():
     assert facts.header_from is None
 
 
-@pytest.mark.parametrize("name", [b"Bcc", b"resent-BCC", b"Return-Path", b"X-Smarthost-Priority"])
+@pytest.mark.parametrize("name", [b"Bcc", b"resent-BCC", b"Return-Path", b"X-Smarthost-Other"])
 def test_pol_09_it_sees_fields_that_must_not_be_sent(name):
     assert read(name + b": a@b.test\r\n" + CLEAN).strip_hidden
 
@@ -76,7 +76,7 @@ def test_content_whose_first_line_is_no_field_has_no_header_section(content, siz
         (b"From root@hub Fri Nov 21 2025\r\nSubject: x\r\n\r\n", "mbox"),
         (b"X-Smarthost-Idempotency-Key: \r\n\r\n", "1 to 255"),
         (b"X-Smarthost-Idempotency-Key: " + b"k" * 256 + b"\r\n\r\n", "1 to 255"),
-        (b"X-Smarthost-Idempotency-Key: a\r\nX-Smarthost-Idempotency-Key: b\r\n\r\n", "Two different"),
+        (b"X-Smarthost-Idempotency-Key: a\r\nX-Smarthost-Idempotency-Key: b\r\n\r\n", "two different"),
     ],
 )
 def test_it_refuses_what_readers_cut_differently(content, reason):
@@ -171,6 +171,55 @@ def test_it_knows_what_the_header_section_needs(value, eight_bit, utf8):
 def test_it_reads_the_idempotency_key():
     assert read(b"X-Smarthost-Idempotency-Key:  order 42 \r\n\r\n").idempotency_key == "order 42"
     assert read(CLEAN).idempotency_key is None
+
+
+def own(name, value):
+    return read(b"X-Smarthost-" + name + b":" + value + b"\r\n" + CLEAN)
+
+
+@pytest.mark.parametrize(
+    ("value", "at"),
+    [
+        (b" 1800000000", 1_800_000_000_000_000),
+        (b" 2027-01-15T08:00:00Z", 1_800_000_000_000_000),
+        (b"2027-01-15t09:30:00.250+01:30 ", 1_800_000_000_250_000),
+        (b"\r\n 2027-01-15 08:00:00-00:00", 1_800_000_000_000_000),
+        (b" 0001-01-01T00:00:00+23:59", -62_135_683_140_000_000),
+    ],
+)
+def test_it_reads_when_a_message_may_leave(value, at):
+    facts = own(b"Send-At", value)
+    assert (facts.send_at, facts.strip_hidden) == (at, True)
+    assert read(CLEAN).send_at is None
+
+
+def test_it_reads_the_priority():
+    assert own(b"Priority", b" Urgent").priority == "urgent"
+    assert own(b"PRIORITY", b"bulk").priority == "bulk"
+    assert read(CLEAN).priority == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        (b"Priority", b" high", "X-Smarthost-Priority must be urgent, normal or bulk; it is 'high'"),
+        (b"Priority", b"", "must be urgent"),
+        (b"Priority", b" bulk\r\nX-Smarthost-Priority: urgent", "two different X-Smarthost-Priority fields"),
+        (b"Send-At", b" tomorrow", "X-Smarthost-Send-At must be a time such as .* it is 'tomorrow'"),
+        (b"Send-At", b" 2027-01-15T08:00:00", "X-Smarthost-Send-At"),  # of which zone?
+        (b"Send-At", b" 2027-02-30T08:00:00Z", "X-Smarthost-Send-At"),
+        (b"Send-At", b" 2027-01-15", "X-Smarthost-Send-At"),
+        (b"Send-At", b" -1", "X-Smarthost-Send-At"),
+        (b"Send-At", b" 123456789012", "X-Smarthost-Send-At"),
+        (b"Send-At", " ١٨٠٠٠٠٠٠٠٠".encode(), "X-Smarthost-Send-At"),
+        (b"Send-At", b" Sat, 1 Jan 2028 00:00:00 +0000", "X-Smarthost-Send-At"),
+        (b"Send-At", b"", "X-Smarthost-Send-At"),
+    ],
+)
+def test_it_refuses_wishes_that_it_cannot_read(name, value, reason):
+    with pytest.raises(HeaderError, match=reason) as caught:
+        own(name, value)
+    assert caught.value.field == "X-Smarthost-" + name.decode()
 
 
 def test_addr_46_recipients_come_from_to_cc_and_bcc_only():

@@ -2,10 +2,10 @@
 
 import pytest
 
-from smarthost.errors import SmarthostError, TooLarge
+from smarthost.errors import HeaderError, SmarthostError, TooLarge
 from smarthost.mail import parse_address
 from smarthost.routing import Admitted, Decision, Edits, Limits, Principal, Refusal, Submission
-from smarthost.spool import Door, Flag, State
+from smarthost.spool import Door, Flag, Priority, State
 from smarthost.spool.intake import LIFETIME_US, examine, fingerprint, prepare, refused
 
 APP = Principal(id="app:1", name="Printer", login="printer")
@@ -143,3 +143,30 @@ def test_a_fingerprint_is_of_sender_recipients_and_content():
         fingerprint("a", ["b", "c"], b"y"),
     ]
     assert base not in others and len(set(others)) == 3
+
+
+def wished(*fields, **more):
+    return made(raw=b"".join(fields) + CONTENT, **more)
+
+
+def test_the_message_says_its_priority_and_its_time_where_the_door_does_not():
+    message = wished(b"X-Smarthost-Priority: bulk\r\n", b"X-Smarthost-Send-At: 60\r\n")
+    assert (message.priority, message.send_at) == (Priority.BULK, 60_000_000)
+    assert message.expires_at == 60_000_000 + LIFETIME_US
+    assert Flag.STRIP_HIDDEN in message.flags
+    asked = wished(
+        b"X-Smarthost-Priority: bulk\r\n",
+        b"X-Smarthost-Send-At: 60\r\n",
+        priority=Priority.URGENT,
+        send_at=5_000_000,
+    )
+    assert (asked.priority, asked.send_at) == (Priority.URGENT, 5_000_000)
+    assert made().priority is Priority.NORMAL
+
+
+def test_a_time_that_has_come_is_now_and_one_beyond_any_plan_is_refused():
+    assert wished(b"X-Smarthost-Send-At: 0\r\n").send_at is None
+    assert wished(b"X-Smarthost-Send-At: 60\r\n", send_at=1).send_at is None
+    with pytest.raises(HeaderError, match="more than a year ahead") as caught:
+        wished(b"X-Smarthost-Send-At: 40000000000\r\n")
+    assert caught.value.field == "X-Smarthost-Send-At"

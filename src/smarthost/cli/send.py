@@ -35,7 +35,7 @@ def register(commands: Any) -> None:
     add("--attach", action="append", default=[], type=Path, metavar="F", help="may be repeated")
     add("--header", action="append", default=[], metavar="NAME:VALUE", help="may be repeated")
     add("--raw", action="store_true", help="standard input is the whole mail, header included")
-    add("--priority", choices=_PRIORITIES, default="normal")
+    add("--priority", choices=_PRIORITIES, help="default: normal")
     add("--send-at", metavar="TIME", type=_time, help="not before; ISO 8601, such as 2026-12-24T18:00+01:00")
     add("--idempotency-key", default="", metavar="KEY", help="the same key and mail again send nothing again")
     add("--as", dest="principal", metavar="USER|APP", help="who sends (default: the only owner)")
@@ -161,9 +161,10 @@ def _message(args: argparse.Namespace, directory: Directory, content: bytes) -> 
         "to": boxes(args.to),
         "cc": boxes(args.cc),
         "bcc": boxes(args.bcc),
-        "priority": args.priority,
         "send_at": args.send_at,
     }
+    if args.priority:
+        fields["priority"] = args.priority
     if args.raw:
         return MessageIn.model_validate({**fields, "raw": content})
     try:

@@ -29,10 +29,7 @@ from smarthost.mail import (
 )
 from smarthost.routing import Decision, Directory, Principal, Submission, admit, to_error
 from smarthost.spool import Door, NewMessage, Priority, new_id, now_us
-from smarthost.spool.intake import examine, fingerprint, prepare
-
-FURTHEST_US = 366 * 24 * 3600 * 1_000_000
-"""How far ahead `send_at` may be."""
+from smarthost.spool.intake import FURTHEST_US, examine, fingerprint, prepare
 
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
@@ -96,7 +93,7 @@ def compose(
             by_login=principal.name,
         ),
         content=content,
-        priority=Priority[message.priority.upper()],
+        priority=Priority[message.priority.upper()] if "priority" in message.model_fields_set else None,
         send_at=_send_at(message.send_at, now),
         key=key,
         fingerprint=fingerprint("", (), _asked(message)) if key else b"",
@@ -191,7 +188,7 @@ def _send_at(at: dt.datetime | None, now: int) -> int | None:
         wanted = now + FURTHEST_US + 1
     if wanted > now + FURTHEST_US:
         raise Invalid([FieldError("send_at", "is more than a year ahead")])
-    return wanted if wanted > now else None
+    return wanted
 
 
 def _refuse(decision: Decision, places: dict[Address, str]) -> None:

@@ -6,7 +6,8 @@ import re
 
 from smarthost.errors import AddressError, HeaderError
 from smarthost.mail._mailbox import parse_mailbox, parse_mailbox_list
-from smarthost.mail._read import FIELD, HIDDEN, OWN_PREFIX
+from smarthost.mail._read import FIELD, HIDDEN
+from smarthost.mail._steering import PREFIX
 from smarthost.mail._write import mailbox_field, token_field
 
 _ADDRESSES = re.compile(rb"(?:^|\n)(from|reply-to)[ \t]*:", re.IGNORECASE)
@@ -66,7 +67,7 @@ def _without(fields: bytes, hidden: bool, author: bool) -> bytes:
     kept = []
     for found in FIELD.finditer(fields):
         name = found[1].lower()
-        if hidden and (name in HIDDEN or name.startswith(OWN_PREFIX)):
+        if hidden and (name in HIDDEN or name.startswith(PREFIX)):
             continue
         if author and name == b"from":
             continue

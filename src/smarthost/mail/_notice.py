@@ -16,8 +16,9 @@ from enum import StrEnum
 from smarthost.mail._address import Address
 from smarthost.mail._mailbox import Mailbox
 from smarthost.mail._mime import Head, encoded_part, multipart, text_part
-from smarthost.mail._read import FIELD, HIDDEN, OWN_PREFIX
+from smarthost.mail._read import FIELD, HIDDEN
 from smarthost.mail._stamp import date_text
+from smarthost.mail._steering import PREFIX
 from smarthost.mail._words import safe_text
 from smarthost.mail._write import text_field, token_field
 
@@ -200,7 +201,7 @@ def _quoted(first_chunk: bytes, header_size: int) -> bytes:
     kept, size = [], 0
     for found in FIELD.finditer(first_chunk, 0, header_size):
         name = found[1].lower()
-        if name in HIDDEN or name.startswith(OWN_PREFIX):
+        if name in HIDDEN or name.startswith(PREFIX):
             continue
         size += len(found[0])
         if size > _MAX_QUOTED:

@@ -16,6 +16,7 @@ from functools import lru_cache
 import msgspec
 
 from smarthost.errors import AddressError, HeaderError, LoopError
+from smarthost.mail import _steering
 from smarthost.mail._address import LOCAL_DOMAINS, Address, parse_address, shown
 from smarthost.mail._mailbox import Mailbox, read_field
 from smarthost.mail._words import decode_words, safe_text, text_of
@@ -23,10 +24,8 @@ from smarthost.mail._words import decode_words, safe_text, text_of
 FIELD = re.compile(rb"([!-9;-~]++):([^\r\n\0]*+(?:\r\n[ \t][^\r\n\0]*+)*+)\r\n")
 FOLD = re.compile(rb"\r\n(?=[ \t])")
 HIDDEN = frozenset({b"bcc", b"resent-bcc", b"return-path"})
-OWN_PREFIX = b"x-smarthost-"
 
 _FIRST_FIELD = re.compile(rb"[!-9;-~]++[ \t]*+:|\r\n")
-_KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 _BULK = re.compile(rb"bulk|list|junk", re.IGNORECASE)
 _MAX_ADDRESS_FIELD = 64 * 1024
 
@@ -44,7 +43,8 @@ class HeaderFacts(msgspec.Struct, frozen=True, kw_only=True):
     automatic        Auto-Submitted other than "no", Precedence bulk, list or junk, List-Id, or an empty
                      Return-Path (RFC 3834 2): never answer it.
     eight_bit, utf8  octets above 127 stand in the section; and they are UTF-8, so it needs SMTPUTF8.
-    idempotency_key  from X-Smarthost-Idempotency-Key, or None.
+    idempotency_key, priority, send_at   from X-Smarthost-… fields (see `_steering`): None or "" where there
+                     is none; send_at in microseconds since the epoch.
     """
 
     header_size: int
@@ -60,6 +60,8 @@ class HeaderFacts(msgspec.Struct, frozen=True, kw_only=True):
     eight_bit: bool = False
     utf8: bool = False
     idempotency_key: str | None = None
+    priority: str = ""
+    send_at: int | None = None
 
     @property
     def add_date(self) -> bool:
@@ -102,11 +104,12 @@ def read_headers(
         length += len(name) + len(value) + 3
         lower = name.lower()
         if lower not in _INTERESTING:
-            if not lower.startswith(OWN_PREFIX):
+            if not lower.startswith(_steering.PREFIX):
                 continue
             hidden = True
-            if lower == b"x-smarthost-idempotency-key" and seen.setdefault(lower, value) != value:
-                raise HeaderError("Two different idempotency keys.", field="X-Smarthost-Idempotency-Key")
+            own = _steering.FIELDS.get(lower)
+            if own and seen.setdefault(lower, value) != value:
+                raise HeaderError(f"The message has two different {own} fields.", field=own)
         elif lower == b"from":
             froms.append(value)
         elif lower == b"received":
@@ -128,7 +131,7 @@ def read_headers(
     eight_bit = not section.isascii()
     author = _author(froms, complete) if froms else None
     message_id = seen.get(b"message-id", b"").strip()
-    key = seen.get(b"x-smarthost-idempotency-key")
+    wish = _steering.steering(seen) if hidden else _steering.NONE
     return HeaderFacts(
         header_size=size,
         header_from=author[0].address if author else None,
@@ -142,7 +145,9 @@ def read_headers(
         automatic=automatic,
         eight_bit=eight_bit,
         utf8=eight_bit and _is_utf8(section),
-        idempotency_key=_idempotency_key(key) if key is not None else None,
+        idempotency_key=wish.idempotency_key,
+        priority=wish.priority,
+        send_at=wish.send_at,
     )
 
 
@@ -270,13 +275,3 @@ def _is_utf8(section: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _idempotency_key(value: bytes) -> str:
-    key = text_of(value, 1000).strip()
-    if not _KEY.fullmatch(key):
-        raise HeaderError(
-            "The idempotency key must be 1 to 255 printable ASCII characters.",
-            field="X-Smarthost-Idempotency-Key",
-        )
-    return key

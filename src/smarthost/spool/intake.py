@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from smarthost.errors import SmarthostError, TooLarge
+from smarthost.errors import HeaderError, SmarthostError, TooLarge
 from smarthost.mail import Address, HeaderFacts, normalise_newlines, read_headers
 from smarthost.routing import Admitted, Decision, Edits, Limits, Refusal, Submission, encode_edits, to_error
 from smarthost.spool._types import (
@@ -34,6 +34,9 @@ from smarthost.spool._types import (
 
 LIFETIME_US = 7 * 24 * 3600 * 1_000_000
 """How long a message tries: at least 4 to 5 days (RFC 5321 4.5.4.1); seven here."""
+
+FURTHEST_US = 366 * 24 * 3600 * 1_000_000
+"""How far ahead a message's `send_at` may be."""
 
 MAX_KEY = 255
 """Longest idempotency key in characters."""
@@ -99,7 +102,7 @@ def prepare(
     content: bytes | None,
     size: int | None = None,
     chunks: int = 1,
-    priority: Priority = Priority.NORMAL,
+    priority: Priority | None = None,
     send_at: int | None = None,
     key: str = "",
     fingerprint: bytes = b"",
@@ -111,13 +114,18 @@ def prepare(
 ) -> NewMessage:
     """Make the message. Raises the refusals' error (see `refused`) when the decision refuses anybody.
 
-    now, send_at  microseconds since the epoch.  content None: `size` bytes were streamed in `chunks` chunks.
+    now, send_at  microseconds since the epoch; a time that has come is now.
+    priority, send_at  None: what the message's X-Smarthost-… fields say.
+    content None: `size` bytes were streamed in `chunks` chunks.
     key           idempotency key, "" for none; then `fingerprint` is needed too.
     notify        canonical recipient → "NOTIFY=…;ORCPT=…" (RFC 3461).
     flags         further flags: ONE_TIME_LINK, and EIGHT_BIT where streamed content has such bytes.
     """
     if refusals := decision.refusals:
         raise refused(refusals)
+    send_at = _due(facts.send_at if send_at is None else send_at, now)
+    if priority is None:
+        priority = Priority[facts.priority.upper()] if facts.priority else Priority.NORMAL
     return NewMessage(
         id=id,
         created_at=now,
@@ -143,6 +151,16 @@ def prepare(
         idempotency=Idempotency(key, fingerprint) if key else None,
         charges=charges,
     )
+
+
+def _due(send_at: int | None, now: int) -> int | None:
+    """The time to wait for, or None. Raises HeaderError for one that is further away than any plan."""
+    if send_at is None or send_at <= now:
+        return None
+    if send_at > now + FURTHEST_US:
+        field = "X-Smarthost-Send-At"
+        raise HeaderError(f"{field} is more than a year ahead.", field=field)
+    return send_at
 
 
 def _deliveries(
