@@ -108,6 +108,24 @@ def test_it_takes_a_whole_mime_message_as_it_is(people: SimpleNamespace) -> None
     assert content(people, answer) == raw
 
 
+def test_a_whole_message_says_its_priority_time_and_key_unless_the_request_does(
+    people: SimpleNamespace,
+) -> None:
+    def post(fields: bytes, **more: str) -> Any:
+        raw = fields + b"\r\nFrom: app@example.com\r\nTo: ada@example.org\r\n\r\nBody\r\n"
+        return people.one.post("/messages", {"raw": base64.b64encode(raw).decode()} | more)
+
+    wish = b"X-Smarthost-Priority: urgent\r\nX-Smarthost-Send-At: 2000-01-01T00:00:00Z"
+    for more, word in (({}, "urgent"), ({"priority": "normal"}, "normal")):
+        found = people.one.get(f"/messages/{post(wish, **more).json()['id']}").json()
+        assert (found["priority"], found["send_at"]) == (word, None)
+    answer = post(b"X-Smarthost-Priority: fast")
+    assert (answer.status_code, fields_of(answer)) == (422, ["X-Smarthost-Priority"])
+    keyed = [post(b"X-Smarthost-Idempotency-Key: of-raw").json()["id"] for _ in range(2)]
+    assert keyed[0] == keyed[1]
+    assert post(b"X-Smarthost-Idempotency-Key: of-raw", priority="bulk").status_code == 409
+
+
 def test_raw_with_parts_beside_it_is_refused(people: SimpleNamespace) -> None:
     answer = people.one.post("/messages", {"raw": "eA==", "subject": "x", "text": "y"})
     assert answer.status_code == 422

@@ -45,7 +45,7 @@ def compose(
 ) -> NewMessage:
     """The message, admitted and ready for the spool.
 
-    key   idempotency key, "" for none.  peer  the address that asked, for our Received field.
+    key   idempotency key, "" for that of `raw`.  peer  the address that asked, for our Received field.
     Raises Invalid naming every field, Refused naming every recipient, TooLarge, HeaderError, ContentError.
     """
     now = now_us()
@@ -59,6 +59,7 @@ def compose(
         fields.refuse_unsafe()
         raw = build(fields.composition(), message_id=new_message_id(directory.hostname), date=date_text(now))
     content, facts = examine(raw, directory.limits)
+    key = key or facts.idempotency_key or ""
     recipients = fields.recipients
     if message.raw is not None and not recipients:
         recipients = dict.fromkeys(header_recipients(content), "raw")

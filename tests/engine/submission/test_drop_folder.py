@@ -9,7 +9,7 @@ import pytest
 from smtp_door import CAPTURE, LIVE, MAIL, Door
 
 from smarthost.errors import ContentError, StoreUnavailable, TooLarge
-from smarthost.spool import drop
+from smarthost.spool import Priority, drop
 
 MINE = msgspec.structs.replace(LIVE, uids={os.getuid(): "app:1"})
 
@@ -28,13 +28,15 @@ def scan(door):
 
 def test_what_was_left_is_taken_in_at_start_and_removed(tmp_path):
     drop.make(tmp_path)
-    drop.leave(tmp_path, sender="cron", recipients=["root", "b@example.net"], content=b"From: cron\n\nhi\n")
+    content = b"From: cron\nX-Smarthost-Priority: bulk\n\nhi\n"
+    drop.leave(tmp_path, sender="cron", recipients=["root", "b@example.net"], content=content)
     with Door(tmp_path, directory=MINE) as door:
         wait_for(lambda: not drop.waiting(tmp_path))
         (message,) = door.store.messages
         assert message.sender == "cron@example.test" and message.principal == "app:1"
         assert [one.recipient for one in message.deliveries] == ["admin@example.test", "b@example.net"]
-        assert message.content == b"From: cron\r\n\r\nhi\r\n"
+        assert message.content == content.replace(b"\n", b"\r\n")
+        assert message.priority is Priority.BULK
         assert "door=drop" in door.line("accepted")
 
 

@@ -11,7 +11,7 @@ from smtp_door import APP, CAPTURE, LIVE, MAIL, SECRET, Door
 from smarthost.errors import StoreFull, StoreUnavailable
 from smarthost.routing import Limits, Principal
 from smarthost.spool import Door as Kind
-from smarthost.spool import Flag, State
+from smarthost.spool import Flag, Priority, State, now_us
 
 
 def test_it_takes_a_message_and_says_under_which_id(tmp_path):
@@ -116,6 +116,19 @@ def test_what_policy_refuses_at_the_end_refuses_the_message(tmp_path):
         answer = client.mail(content=b"Subject: x\r\n\r\nno from\r\n")
         assert answer.startswith("550 5.6.0") and "No From address configured" in answer
         assert door.store.messages == []
+
+
+def test_mail_says_its_own_priority_and_time_and_is_refused_where_it_cannot_be_read(tmp_path):
+    at = now_us() // 1_000_000 + 3600
+    with Door(tmp_path) as door, door.ready() as client:
+        wish = f"X-Smarthost-Priority: urgent\r\nX-Smarthost-Send-At: {at}\r\n".encode()
+        assert client.mail(content=wish + MAIL).startswith("250")
+        (message,) = door.store.messages
+        assert (message.priority, message.send_at) == (Priority.URGENT, at * 1_000_000)
+        assert Flag.STRIP_HIDDEN in message.flags
+        answer = client.mail(content=b"X-Smarthost-Send-At: soon\r\n" + MAIL)
+        assert answer.startswith("550 5.6.0 X-Smarthost-Send-At must be a time such as")
+        assert len(door.store.messages) == 1
 
 
 def test_a_policy_change_between_rcpt_and_content_counts(tmp_path):
