@@ -51,14 +51,22 @@ def test_dos_03_content_far_over_the_limit_ends_the_connection(tmp_path):
     with Door(tmp_path, directory=limited(max_size=MB)) as door, door.ready() as client:
         for line in ("MAIL FROM:<a@example.test>", "RCPT TO:<b@example.net>", "DATA"):
             client.say(line)
-        try:
-            for _ in range(200):
-                client.send(b"0123456789\r\n" * 10_000)
-        except OSError:
-            pass
+        for _ in range(200):
+            client.send(b"0123456789\r\n" * 10_000)
+        assert client.reply().startswith("552 5.3.4")  # for good: the same again would be as large
         assert client.closed()
         settle(door)
         assert door.store.messages == [] and door.store.chunks == {}
+
+
+def test_dos_03_nobody_is_listened_to_for_ever(tmp_path):
+    settings = Settings(linger=0.3, sweep=0.05)
+    with Door(tmp_path, directory=limited(max_size=MB), settings=settings) as door, door.ready() as client:
+        for line in ("MAIL FROM:<a@example.test>", "RCPT TO:<b@example.net>", "DATA"):
+            client.say(line)
+        with pytest.raises(OSError):
+            while True:
+                client.send(b"0123456789\r\n" * 10_000)
 
 
 def test_dos_03_content_that_only_normalising_makes_too_large_is_refused(tmp_path):

@@ -120,6 +120,8 @@ def test_dos_03_who_goes_on_far_beyond_the_limit_is_cut_off() -> None:
     for _ in range(64):
         events += give(server, b"x" * (64 * 1024))
     assert [event.reason for event in events if isinstance(event, Abort)] == [AbortReason.BYTES]
+    assert server.data_to_send().splitlines()[-1].startswith(b"552 5.3.4")
+    assert server.closing
 
 
 def test_smug_in_chunk_a_chunk_that_is_refused_is_not_read_for_ever() -> None:

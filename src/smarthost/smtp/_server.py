@@ -303,8 +303,7 @@ class Server:
         if not params.smtputf8 and not path.isascii():
             raise CommandError(553, "5.6.7", "An address in UTF-8 needs SMTPUTF8")
         if params.size is not None and 0 < options.max_size < params.size:
-            text = f"The message is larger than {options.max_size} bytes"
-            return self._error(Reply(552, "5.3.4", text))
+            return self._error(self._too_large())
         self._mail_utf8 = params.smtputf8
         self._asked = Mail(path, params)
         return self._asked
@@ -467,9 +466,8 @@ class Server:
     def _complete(self, intake: Intake) -> ServerEvent | None:
         self._scanner = None
         if intake.too_large:
-            text = f"The message is larger than {self.options.max_size} bytes"
             reset = self._end_transaction()
-            return self._error(Reply(552, "5.3.4", text)) or reset
+            return self._error(self._too_large()) or reset
         self._intake = None
         piece, content = intake.finish()
         if piece is not None:
@@ -479,7 +477,11 @@ class Server:
         return None
 
     def _endless(self) -> ServerEvent:
-        return self._abort(AbortReason.BYTES, Reply(421, "4.3.4", "Far larger than any message may be here"))
+        """Not worth listening to any longer; a temporary answer would bring the same again and again."""
+        return self._abort(AbortReason.BYTES, self._too_large())
+
+    def _too_large(self) -> Reply:
+        return Reply(552, "5.3.4", f"The message is larger than {self.options.max_size} bytes")
 
     # --- endings
 

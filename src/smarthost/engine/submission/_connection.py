@@ -34,6 +34,7 @@ from smarthost.smtp import (
     NEED_ANSWER,
     NEED_DATA,
     Abort,
+    AbortReason,
     Auth,
     Chunk,
     Content,
@@ -82,6 +83,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_blocked_at",
         "_counted",
+        "_deaf",
         "_envelope",
         "_eof",
         "_held",
@@ -120,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._opened = self._progress = self._window = hub.now
         self._window_bytes = 0
         self._blocked_at = 0.0
+        self._deaf = 0.0  # since when what comes in is thrown away
 
     # --- the transport's side
 
@@ -189,7 +192,10 @@ class Connection(asyncio.Protocol):
             transport.write(data)
         if self._wait is Wait.NOTHING and (self._server.closing or self._eof):
             self._drop()
-            transport.close()
+            if not self._deaf or self._eof:
+                transport.close()
+            elif transport.can_write_eof():
+                transport.write_eof()
 
     # --- events
 
@@ -392,6 +398,8 @@ class Connection(asyncio.Protocol):
     def _on_abort(self, event: Abort) -> None:
         self._hub.log.warning("aborted", ip=self._peer.ip, uid=self._peer.uid, reason=event.reason.value)
         self._drop()
+        if event.reason is AbortReason.BYTES:
+            self._deaf = self._hub.now  # closed at once, its sender would see a reset and try again for ever
 
     # --- what it holds
 
@@ -425,7 +433,10 @@ class Connection(asyncio.Protocol):
         settings = self._hub.settings
         if self._transport is None:
             return  # its handshake has its own deadline
-        if self._blocked_at:
+        if self._deaf:
+            if now - self._deaf > settings.linger:
+                self._transport.abort()
+        elif self._blocked_at:
             if now - self._blocked_at > settings.stalled_writer:
                 self._transport.abort()
         elif self._wait is not Wait.NOTHING:
@@ -471,7 +482,7 @@ class Connection(asyncio.Protocol):
 
     def _end(self, reply: Reply) -> None:
         """Say why, and close; cut it off where that was said before and not read."""
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing() or self._deaf:
             self.abort()
             return
         self._server.shut(reply)

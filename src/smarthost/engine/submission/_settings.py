@@ -17,6 +17,7 @@ class Settings:
     handshake               TLS.
     window, min_rate        content must come with min_rate bytes a second over each window.
     stalled_writer          how long a peer may leave our replies unread.
+    linger                  how long content that nobody wants is read, so that its sender sees our refusal.
     held                    bytes received while an answer is pending before reading pauses.
     in_flight               bytes of content held by all connections before new mail is asked to wait (452).
     sweep                   how often all of these are looked at.
@@ -32,6 +33,7 @@ class Settings:
     window: float = 60.0
     min_rate: int = 500
     stalled_writer: float = 60.0
+    linger: float = 30.0
     held: int = 64 * 1024
     in_flight: int = 64 * 1024 * 1024
     sweep: float = 1.0
