@@ -65,12 +65,15 @@ def named(
     rounds: int = 1,
     planted: str = "",
     points: tuple[str, ...] = tuple(POINTS),
-    chunking: bool = True,
+    patience: float = 90.0,
 ) -> Score:
-    """One kill at each point, `rounds` times over, in one run under constant load."""
+    """One kill at each point, `rounds` times over, in one run under constant load.
+
+    patience: seconds until what is not final counts as stuck.
+    """
     chance = random.Random(seed)
     plan = [f"{point}:{chance.randint(1, POINTS[point])}" for _ in range(rounds) for point in points]
-    with database(kind) as url, Witness(Manner(chunking=chunking, pause=0.002), seed=seed) as witness:
+    with database(kind) as url, Witness(Manner(pause=0.002), seed=seed) as witness:
         service = installation(folder, witness.port, url, planted=planted)
         file = folder / "plan"
         with service:
@@ -83,7 +86,7 @@ def named(
             left = file.read_text().split()
             file.write_text("")
             engine.kill()  # what starts again has nothing to die of
-            verdict = finish(service, load, witness)
+            verdict = finish(service, load, witness, patience)
     score = Score("kill -9 at named points", kind, verdict, cases=len(plan) - len(left))
     if left:
         score.faults.append(f"points never reached: {', '.join(left)}")
@@ -128,10 +131,10 @@ def groups(folder: Path, kind: str, seed: int, *, kills: int, planted: str = "")
     return Score("kill -9 of the whole group", kind, verdict, cases=kills + 1)
 
 
-def finish(service: Service, load: Load, witness: Witness) -> Verdict:
-    """Stop the load, let the queue drain, and judge."""
+def finish(service: Service, load: Load, witness: Witness, patience: float = 90.0) -> Verdict:
+    """Stop the load, let the queue drain for `patience` seconds at most, and judge."""
     load.stop()
-    drain(service)
+    drain(service, patience)
     return judge(load.promises, witness.notes(), stored(service), store_faults(service))
 
 

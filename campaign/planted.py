@@ -15,7 +15,7 @@ def _killed(*points: str) -> Hunt:
     """Kill at these points, several times over: where the bug shows itself."""
 
     def hunt(folder: Path, seed: int, bug: str) -> list[Score]:
-        return [kill.named(folder, "sqlite", seed, rounds=4, planted=bug, points=points)]
+        return [kill.named(folder, "sqlite", seed, rounds=4, planted=bug, points=points, patience=15)]
 
     return hunt
 
@@ -29,14 +29,14 @@ HUNTS: dict[str, Hunt] = {
     "unknown-as-failed": _killed("after-lease", "after-upstream-dot"),
     "lease-never-expires": _killed("after-lease", "before-complete"),
     "complete-without-token": lambda folder, seed, bug: [
-        engines.two(folder, seed, stopped=True, planted=bug)
+        engines.two(folder, seed, stopped=True, quick=True, planted=bug)
     ],
-    "retry-whole-list": lambda folder, seed, bug: [upstream.partial(folder, seed, planted=bug)],
+    "retry-whole-list": lambda folder, seed, bug: [upstream.partial(folder, seed, planted=bug, patience=15)],
     "no-dot-stuffing": lambda folder, seed, bug: [
-        upstream.partial(folder, seed, planted=bug, chunking=False)
+        upstream.partial(folder, seed, planted=bug, chunking=False, patience=15)
     ],
-    "reply-desync": lambda folder, seed, bug: [upstream.partial(folder, seed, planted=bug)],
-    "notice-loop": lambda folder, seed, bug: [upstream.notices(folder, seed, planted=bug)],
+    "reply-desync": lambda folder, seed, bug: [upstream.partial(folder, seed, planted=bug, patience=15)],
+    "notice-loop": lambda folder, seed, bug: [upstream.notices(folder, seed, planted=bug, patience=15)],
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import select
 import signal
 import socket
@@ -71,8 +72,13 @@ def cut_in_commit(folder: Path, seed: int, *, cuts: int, planted: str = "") -> S
     return score
 
 
+# What a driver says when it prepares COMMIT under a name, and when it uses that name.
+_PREPARED = re.compile(rb"P....([^\0]+)\0COMMIT\0", re.DOTALL)
+
+
 class Cutter:
-    """A proxy on a Unix socket. Once armed it lets the next COMMIT through, keeps its answer, and hangs up."""
+    """A proxy on a Unix socket. Once armed it hangs up at the next COMMIT: in turn after PostgreSQL has
+    answered it and before PostgreSQL has seen it. From outside the two look the same."""
 
     def __init__(self, folder: Path, behind: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +116,7 @@ class Cutter:
             threading.Thread(target=self._pump, args=(client,), daemon=True).start()
 
     def _pump(self, client: socket.socket) -> None:
+        commit = b"COMMIT"
         with client, socket.socket(socket.AF_UNIX) as server:
             try:
                 server.connect(str(self._behind))
@@ -119,12 +126,19 @@ class Cutter:
                         data = side.recv(1 << 16)
                         if not data:
                             return
-                        (server if side is client else client).sendall(data)
-                        if side is client and b"COMMIT" in data and self._armed.is_set():
+                        if side is server:
+                            client.sendall(data)
+                            continue
+                        if named := _PREPARED.search(data):
+                            commit = named[1]
+                        if self._armed.is_set() and (commit in data or b"COMMIT" in data):
                             self._armed.clear()
-                            server.recv(1 << 16)  # PostgreSQL has answered; nobody will know
                             self.cuts += 1
+                            if self.cuts % 2:
+                                server.sendall(data)
+                                server.recv(1 << 16)  # PostgreSQL has answered; nobody will know
                             return
+                        server.sendall(data)
             except OSError:
                 return
 

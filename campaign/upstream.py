@@ -6,7 +6,15 @@ import smtplib
 import time
 from pathlib import Path
 
-from campaign.installation import FINAL_WORDS, admit_loopback, database, installation, stored
+from campaign.installation import (
+    admit_loopback,
+    database,
+    finished,
+    installation,
+    query,
+    store_faults,
+    stored,
+)
 from campaign.judge import Verdict, judge
 from campaign.load import Load
 from campaign.score import Score
@@ -36,6 +44,7 @@ def partial(
     planted: str = "",
     chunking: bool = True,
     seconds: float = 2.0,
+    patience: float = 90.0,
 ) -> Score:
     """A fifth of the recipients is refused for now, one message in fifty ends without a reply."""
     name = "partial refusals and lost replies" + (", CHUNKING" if chunking else ", DATA")
@@ -46,8 +55,8 @@ def partial(
             admit_loopback(service)
             with Load(service.smtp, seed, recipients=6, pause=0.01) as load:
                 time.sleep(seconds)
-            _hurry(service)
-            score.verdict = judge(load.promises, witness.notes(), stored(service))
+            _hurry(service, patience)
+            score.verdict = judge(load.promises, witness.notes(), stored(service), store_faults(service))
             score.cases = len(load.promises)
             withheld = sum(not note.answered for note in witness.notes())
             if score.verdict.copies > withheld:
@@ -61,7 +70,7 @@ def partial(
     return score
 
 
-def notices(folder: Path, seed: int, *, planted: str = "") -> Score:
+def notices(folder: Path, seed: int, *, planted: str = "", patience: float = 90.0) -> Score:
     """Everything is refused for good: one failure notice a message, which is refused too, and no more."""
     score = Score("failure notices", "sqlite", cases=5)
     with Witness(Manner(refused=1.0), seed=seed) as witness:
@@ -81,9 +90,15 @@ def notices(folder: Path, seed: int, *, planted: str = "") -> Score:
                 for number in range(score.cases):
                     content = f"From: load@example.test\r\nSubject: {number}\r\n\r\nx\r\n"
                     client.sendmail("load@example.test", [f"n{number}@sink.example"], content)
-            _hurry(service)
-            time.sleep(2.0)
-            _hurry(service)
+            deadline = time.monotonic() + patience
+            while time.monotonic() < deadline:
+                told = query(service, "SELECT count(*) FROM message WHERE door = 'notice'")[0][0]
+                if told > score.cases or (told == score.cases and finished(service)):
+                    break
+                time.sleep(0.1)
+            time.sleep(1.0)  # for one notice too many
+            if query(service, "SELECT count(*) FROM message WHERE door = 'notice'")[0][0] > score.cases:
+                service.kill()  # a loop never drains
             rows = stored(service)
             asked = [row for row in rows if row.recipient.endswith("@sink.example")]
             told = [row for row in rows if row.recipient == "load@example.test"]
@@ -95,9 +110,9 @@ def notices(folder: Path, seed: int, *, planted: str = "") -> Score:
     return score
 
 
-def _hurry(service: Service, seconds: float = 90.0) -> None:
+def _hurry(service: Service, seconds: float) -> None:
     """Drain, trying deferred mail again at once instead of in minutes, as a person may."""
     deadline = time.monotonic() + seconds
-    while not all(row.state in FINAL_WORDS for row in stored(service)) and time.monotonic() < deadline:
+    while not finished(service) and time.monotonic() < deadline:
         service.command("queue", "retry", "--state", "deferred", "--state", "unknown", check=False)
         time.sleep(0.3)

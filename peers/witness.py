@@ -212,9 +212,15 @@ class Witness:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
+        self.stop()
         self._file.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Be gone: nobody listens any more. Its notes stay."""
+        if self._pid:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
 
     def notes(self) -> list[Note]:
         """Every accepted recipient, in order."""

@@ -7,8 +7,9 @@ SMARTHOST_PLANTED   names of bugs to plant, with commas between.
 SMARTHOST_TUNE      a JSON object, for what takes minutes in life: {"rhythm": {"purge": 1}, "lease": 6,
                     "fence": 4, "deadlines": 0.02}.
 
-The product has no switch for the last two beyond `planted`: this module waits for the modules concerned to be
-imported and changes them then.
+The product has no switches for the last one, and `smarthost.smtp`, which imports nothing of ours, asks nobody
+for planted bugs: `sitecustomize` beside this file loads it before everything else, and it changes those modules
+when they are imported.
 """
 
 from __future__ import annotations
@@ -82,14 +83,17 @@ def _change_lease(module: Any) -> None:
     module.LEASE_S = _TUNE["lease"]
 
 
-def _change_delivery(module: Any) -> None:
-    scaled = module.Deadlines().scaled(_TUNE.get("deadlines", 1.0))
-    fence = _TUNE.get("fence", module.Deadlines().fence)
-    names = [name for name in scaled.__slots__ if name not in ("fence", "messages", "sweep")]
-    values = {name: getattr(scaled, name) for name in names}
-    module.Deadlines = functools.partial(module.Deadlines, **values, fence=fence, sweep=0.1)
+def _change_deadlines(module: Any) -> None:
+    plain = module.Deadlines()
+    factor = _TUNE.get("deadlines", 1.0)
+    stages = {name: getattr(plain, name) * factor for name in plain.__slots__ if name not in _NO_STAGE}
+    values = {name: getattr(plain, name) for name in plain.__slots__} | stages
+    values["sweep"] = min(plain.sweep, plain.sweep * factor * 5)
+    values["fence"] = _TUNE.get("fence", plain.fence)
+    module.Deadlines.__init__.__defaults__ = tuple(values[name] for name in plain.__slots__)
 
 
+_NO_STAGE = ("idle", "age", "messages", "fence", "sweep")
 _CHANGES: dict[str, Callable[[Any], None]] = {}
 if "no-dot-stuffing" in _PLANTED:
     _CHANGES["smarthost.smtp._data"] = _change_data
@@ -100,7 +104,7 @@ if "rhythm" in _TUNE:
 if "lease" in _TUNE:
     _CHANGES["smarthost.spool._incarnation"] = _change_lease
 if _TUNE.keys() & {"deadlines", "fence"}:
-    _CHANGES["smarthost.engine.delivery._delivery"] = _change_delivery
+    _CHANGES["smarthost.engine.delivery._deadlines"] = _change_deadlines
 
 
 class _Changer(importlib.abc.MetaPathFinder):
@@ -123,7 +127,5 @@ class _Changer(importlib.abc.MetaPathFinder):
         return spec
 
 
-for _module in [name for name in _CHANGES if name in sys.modules]:
-    _CHANGES.pop(_module)(sys.modules[_module])
 if _CHANGES:
     sys.meta_path.insert(0, _Changer())
