@@ -208,3 +208,51 @@ def test_the_transcript_shows_the_dialogue_and_is_bounded() -> None:
         "> AUTH PLAIN [redacted]",
         "< 235 2.7.0 Ok",
     )
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "offered", "text"),
+    [
+        (
+            "scram-sha-256",
+            "LOGIN PLAIN",
+            "SCRAM-SHA-256 is configured, but the server offers LOGIN and PLAIN only",
+        ),
+        ("plain", "GSSAPI", "PLAIN is configured, but the server offers GSSAPI only"),
+        (
+            "auto",
+            "NTLM GSSAPI XOAUTH2",
+            "The login can use SCRAM-SHA-256, PLAIN, LOGIN or CRAM-MD5, but the server offers NTLM, GSSAPI and"
+            " XOAUTH2 only",
+        ),
+        ("plain", "", "PLAIN is configured, but the server offers no mechanism"),
+        (
+            "plain",
+            " ".join(f"X-{n}" for n in range(100)),
+            "PLAIN is configured, but the server offers X-0, X-1, X-2, X-3, X-4, X-5, X-6, X-7 and others only",
+        ),
+    ],
+)
+def test_it_says_what_is_configured_and_what_is_offered(mechanism: str, offered: str, text: str) -> None:
+    client = Client(
+        ClientOptions("c.test", Security.TLS, Login("u", SECRET, mechanism), host="s.test", port=465)
+    )
+    client.receive(b"220 s.test\r\n")
+    client.data_to_send()
+    (refused,) = client.receive(f"250-s.test\r\n250 AUTH {offered}\r\n".encode())
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.text) == (RefusedReason.NO_MECHANISM, text)
+
+
+def test_it_says_which_mechanisms_were_refused() -> None:
+    client = at_auth("auto", "PLAIN LOGIN XOAUTH2", Login("u", SECRET))
+    client.data_to_send()
+    assert client.receive(b"504 5.5.4 Not that one\r\n") == []
+    client.data_to_send()
+    (refused,) = client.receive(b"504 5.5.4 Nor that one\r\n")
+    assert isinstance(refused, Refused)
+    assert refused.reason is RefusedReason.NO_MECHANISM
+    assert (
+        refused.text == "The server refuses PLAIN and LOGIN, and offers nothing else that the login can use"
+    )
+    assert refused.reply is not None and refused.reply.code == 504

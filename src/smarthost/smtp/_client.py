@@ -20,7 +20,7 @@ from smarthost.smtp._capabilities import NOTHING, Capabilities, parse_capabiliti
 from smarthost.smtp._events import ClientEvent, Ended, Ready, Refused, StartTls
 from smarthost.smtp._pipeline import Pipeline
 from smarthost.smtp._reply import GarbageError, ReplyReader
-from smarthost.smtp._sasl import MECHANISMS, Mechanism, SaslError, choose, from_base64
+from smarthost.smtp._sasl import MECHANISMS, Mechanism, SaslError, choose, explain, from_base64
 from smarthost.smtp._states import CLIENT_STAGES, CLIENT_STEPS, ClientState, Move
 from smarthost.smtp._transcript import REDACTED, Transcript
 from smarthost.smtp._types import (
@@ -249,7 +249,7 @@ class Client:
                 text = "The server does not offer AUTH here, and a login is configured"
                 self._refuse(RefusedReason.NO_AUTH, Stage.AUTH, refusal, text, events)
             else:
-                text = f"The server offers no mechanism that may be used, but {' '.join(offered) or 'none'}"
+                text = explain(login, offered, self._refused_mechanisms)
                 self._refuse(RefusedReason.NO_MECHANISM, Stage.AUTH, refusal, text, events)
             return
         name = names[0]

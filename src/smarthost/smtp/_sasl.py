@@ -53,6 +53,24 @@ def choose(
     return [name for name in wanted if name in offered and name in MECHANISMS and name not in refused]
 
 
+def explain(login: Login, offered: Sequence[str], refused: Sequence[str] = ()) -> str:
+    """Why `choose` has nothing (left): what is configured beside what is offered."""
+    if refused:
+        return f"The server refuses {_words(refused)}, and offers nothing else that the login can use"
+    if login.mechanism != "auto":
+        wanted = f"{login.mechanism.upper()} is configured"
+    else:
+        wanted = f"The login can use {_words(_AUTO_TLS, 'or')}"
+    found = f"{_words(offered)} only" if offered else "no mechanism"
+    return f"{wanted}, but the server offers {found}"
+
+
+def _words(names: Sequence[str], last: str = "and") -> str:
+    """As in "A, B and C"; a server can offer a great many."""
+    shown = [*names[:8], *(["others"] if len(names) > 8 else [])]
+    return f" {last} ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
 def prepare(text: str) -> str:
     """A name or password as servers compare it. ValueError: a control character or an unassigned one."""
     if text.isascii():
