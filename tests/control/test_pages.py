@@ -158,6 +158,18 @@ def test_unknown_addresses_of_the_api_are_problems(people: SimpleNamespace) -> N
         assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+def test_the_icon_is_found_where_browsers_look_and_kept(people: SimpleNamespace) -> None:
+    from django.test import Client
+
+    answer = Client().get("/favicon.ico")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/svg+xml")
+    assert answer.headers["Cache-Control"] == "public, max-age=604800"
+    assert answer.content.startswith(b"<svg ")
+    page = Client().get("/sign-in")
+    assert b'href="/favicon.ico"' in page.content
+    assert "img-src 'self';" in page.headers["Content-Security-Policy"]
+
+
 def test_metrics_are_for_allowed_networks_and_tokens(people: SimpleNamespace) -> None:
     client = people.one.client
     assert client.get("/metrics").status_code == 200

@@ -32,7 +32,7 @@ class SecurityHeaders:
             response.setdefault("Strict-Transport-Security", "max-age=31536000")
         response.setdefault(
             "Content-Security-Policy",
-            "default-src 'none'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
+            "default-src 'none'; img-src 'self'; form-action 'self'; base-uri 'none'; "
             f"frame-ancestors 'none'; style-src 'nonce-{nonce}'",
         )
         return response

@@ -10,4 +10,5 @@ urlpatterns: list[URLPattern] = [
     path("sign-in", views.sign_in, name="sign-in"),
     path("sign-in/<str:secret>", views.link, name="sign-in-link"),
     path("sign-out", views.sign_out, name="sign-out"),
+    path("favicon.ico", views.icon, name="icon"),
 ]

@@ -14,7 +14,8 @@ from django.conf import settings
 from django.contrib.auth import login, logout
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.template.loader import render_to_string
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from smarthost.control.accounts.models import User
 from smarthost.control.accounts.services import consume_link, link_user
@@ -130,6 +131,14 @@ def link(request: HttpRequest, secret: str) -> HttpResponse:
 def sign_out(request: HttpRequest) -> HttpResponse:
     logout(request)
     return HttpResponseRedirect("/sign-in")
+
+
+@require_safe
+def icon(request: HttpRequest) -> HttpResponse:
+    """Where browsers look for an icon unasked, beside JSON too."""
+    response = HttpResponse(render_to_string("pages/icon.svg"), content_type="image/svg+xml")
+    response["Cache-Control"] = "public, max-age=604800"
+    return response
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
