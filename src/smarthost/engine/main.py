@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -116,6 +117,10 @@ async def _serve(runtime: Runtime) -> int:
             smtps=process.smtps,
             data=process.data,
         )
+        # What lives from here on lives long; what is made for a message is freed by its last reference.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
         notify("READY=1")
         await _first(asked, runtime.failed)
         notify("STOPPING=1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hostile import Hostile, Plan
+from peers.hostile import Hostile, Plan
 from world import World, run, upstream
 
 from smarthost.smtp import Verdict
@@ -68,6 +68,22 @@ def test_sessions_are_kept_and_say_goodbye(tmp_path) -> None:
             assert await world.delivery.drain(5)
             await world.until(lambda: not server.open)
             assert server.commands[-1] == "QUIT"
+
+    run(main())
+
+
+def test_a_session_that_is_used_up_is_followed_by_another(tmp_path) -> None:
+    """RFC 9422: LIMITS MAILMAX."""
+
+    async def main() -> None:
+        plan = Plan(extensions=("PIPELINING", "LIMITS MAILMAX=3"))
+        async with Hostile(plan) as server, World(tmp_path, upstream(server.port, connections=1)) as world:
+            for n in range(10):
+                world.add(f"r{n}@example.net")
+            await world.settled()
+            assert server.sessions == 4
+            per_session = [sum(one.session == number for one in server.answered) for number in (1, 2, 3, 4)]
+            assert per_session == [3, 3, 3, 1]
 
     run(main())
 

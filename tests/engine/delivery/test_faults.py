@@ -14,7 +14,7 @@ from itertools import product
 
 import pytest
 import trustme
-from hostile import FAULTS, STATES, Fault, Hostile, Plan
+from peers.hostile import FAULTS, STATES, Fault, Hostile, Plan
 from world import World, run, upstream
 
 from smarthost.routing import Encryption

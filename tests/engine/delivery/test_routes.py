@@ -7,8 +7,8 @@ import socket
 from typing import Any
 
 import pytest
-from hostile import Fault as Planned
-from hostile import Hostile, Plan
+from peers.hostile import Fault as Planned
+from peers.hostile import Hostile, Plan
 from memory_spool import MemorySpool
 from world import World, run, upstream
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pysqlite3
 from aiosmtpd.controller import Controller
-from hostile import Fault, Hostile, Plan
+from peers.hostile import Fault, Hostile, Plan
 from world import QUICK, Lines, directory, run, upstream
 
 from smarthost.config import process_settings

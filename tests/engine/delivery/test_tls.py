@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trustme
-from hostile import Hostile, Plan
+from peers.hostile import Hostile, Plan
 from world import World, run, upstream
 
 from smarthost.engine.delivery import Fault

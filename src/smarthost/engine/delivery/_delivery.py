@@ -31,6 +31,7 @@ from smarthost.vault import Key
 STORE_PAUSE = 1.0  # seconds between two offers of outcomes that the store did not take
 LOOK_PAUSE = 0.05  # seconds at least between two looks for upstreams with ready mail
 NOTICED_DOORS = frozenset({Door.SMTP, Door.SENDMAIL})
+WORDS = {state: state.word for state in State}
 BAD = frozenset({State.FAILED, State.EXPIRED})
 
 
@@ -239,7 +240,7 @@ class Delivery:
             "delivery",
             id=lease.message_id,
             upstream=lane.upstream.name,
-            state=state.word,
+            state=WORDS[state],
             code=outcome.code,
             enhanced=outcome.enhanced,
             stage=outcome.stage,
@@ -433,7 +434,10 @@ class Delivery:
 
 
 def _recipient(lease: Lease, delivery: int) -> str:
-    for one in lease.deliveries:
+    deliveries = lease.deliveries
+    if len(deliveries) == 1:
+        return deliveries[0].recipient
+    for one in deliveries:
         if one.id == delivery:
             return one.recipient
     return ""

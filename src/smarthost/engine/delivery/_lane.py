@@ -286,9 +286,9 @@ class Lane:
         )
         ready, free = 0, -len(self.buffer)
         for session in self.sessions:
+            free += session.room
             if session.takes_jobs:
                 ready += 1
-                free += session.room
         if self.health.probing and self.busy:
             free = 0  # one message at a time
         steps = decide(

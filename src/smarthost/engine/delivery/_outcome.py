@@ -24,7 +24,7 @@ RETRY_WHOLE_LIST = planted("retry-whole-list")
 UNKNOWN_AS_FAILED = planted("unknown-as-failed")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Circumstances:
     """What holds for every outcome of one transaction. `now` in microseconds."""
 

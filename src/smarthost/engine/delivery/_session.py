@@ -73,6 +73,7 @@ class Session(asyncio.Protocol):
         "_paused",
         "_stage",
         "_stage_name",
+        "_wears",
         "accepted",
         "born",
         "client",
@@ -86,6 +87,7 @@ class Session(asyncio.Protocol):
         "open",
         "over",
         "ready",
+        "room",
         "setup_by",
         "tasks",
         "timings",
@@ -100,6 +102,7 @@ class Session(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.ready = self.leaving = self.over = False
         self.open = 0
+        self.room = 0  # jobs that may be given now
         self.messages = self.accepted = 0
         self.largest = 1
         self.born = self._began = self.idle_since = now
@@ -109,6 +112,7 @@ class Session(asyncio.Protocol):
         self._stage: Stage | None = None
         self._stage_name = "connect"
         self._failure: tuple[Fault, str, str] | None = None
+        self._wears = False  # the server takes so many messages a session and no more (RFC 9422)
         self._paused = False
         self._drained: asyncio.Future[None] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
@@ -239,6 +243,8 @@ class Session(asyncio.Protocol):
             elif kind is Ready:
                 self._lap("ready")
                 self.ready = True
+                self.room = self._room()
+                self._wears = cast(Ready, event).capabilities.mail_max > 0
                 self.lane.opened(self)
             elif kind is StartTls:
                 self._send(progress=True)
@@ -255,6 +261,9 @@ class Session(asyncio.Protocol):
         if self.ready and not self.leaving:
             self.lane.feed(self)
         assert self.client is not None
+        if self._wears and not self.open and self.client.worn_out:
+            self.quit()
+            return
         if self._stage in BEFORE_DATA and self.client.stage not in BEFORE_DATA:
             faults.point("after-upstream-rcpt")
         self._send(progress=bool(events))
@@ -266,6 +275,7 @@ class Session(asyncio.Protocol):
         self.largest = max(self.largest, len(job.deliveries))
         events = self.client.send(job.transaction)
         self.open += 1
+        self.room = self.client.room
         for event in events:
             if type(event) is Done:
                 self._done(event)
@@ -273,14 +283,12 @@ class Session(asyncio.Protocol):
                 self._spawn(self._stream(job))
 
     @property
-    def room(self) -> int:
-        """Jobs that may be given now."""
-        return self.client.room if self.takes_jobs and self.client is not None else 0
-
-    @property
     def takes_jobs(self) -> bool:
         """Whether it is ready and stays so."""
         return self.ready and not self.leaving and not self.over
+
+    def _room(self) -> int:
+        return self.client.room if self.client is not None and not self.leaving and not self.over else 0
 
     def flush(self) -> None:
         """Write what jobs that were given from outside need."""
@@ -289,11 +297,6 @@ class Session(asyncio.Protocol):
 
     def _send(self, *, progress: bool) -> None:
         """Write, and see what is waited for now."""
-        self._flush()
-        if not self.over:
-            self._mark(progress=progress)
-
-    def _flush(self) -> None:
         client = self.client
         if client is None or self.transport is None or self.over:
             return
@@ -305,6 +308,7 @@ class Session(asyncio.Protocol):
             self.transport.write(data)
             if WATCHED and self.open and client.in_doubt:
                 faults.point("after-upstream-dot")
+        self._mark(progress=progress)
 
     def _done(self, event: Done) -> None:
         job = cast("Job", event.transaction.tag)
@@ -312,7 +316,9 @@ class Session(asyncio.Protocol):
         self.open -= 1
         self.messages += 1
         self.idle_since = time.monotonic()
+        self.room = self._room()
         self.lane.done(self, job, event.results)
+        del job.transaction  # they refer to each other, and content should not wait for the collector
 
     async def _stream(self, job: Job) -> None:
         """Give content that stands in chunks, as fast as the peer takes it."""
@@ -393,6 +399,7 @@ class Session(asyncio.Protocol):
         if self.leaving or self.over:
             return
         self.leaving = True
+        self.room = 0
         if not self.ready or self.client is None:
             self.drop("no longer needed")
             return
@@ -457,6 +464,7 @@ class Session(asyncio.Protocol):
         if self.over:
             return
         self.over = True
+        self.room = 0
         self.deadline = NEVER
         self._release()
         if self.transport is not None:
