@@ -1,16 +1,14 @@
-"""The hostile upstream stands one folder higher, where the campaign finds it too."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-sys.path.insert(0, str(Path(__file__).parent))
+"""What the tests of delivery share: their helpers on the path, and a store to copy."""
 
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 SPOOL_TESTS = Path(__file__).parent.parent.parent / "spool"
 

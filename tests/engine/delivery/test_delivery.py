@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from peers.hostile import Hostile, Plan
 from world import World, run, upstream
 
+from peers.hostile import Hostile, Plan
 from smarthost.smtp import Verdict
 
 PLAIN = ("8BITMIME", "SIZE 50000000", "ENHANCEDSTATUSCODES")

@@ -14,9 +14,9 @@ from itertools import product
 
 import pytest
 import trustme
-from peers.hostile import FAULTS, STATES, Fault, Hostile, Plan
 from world import World, run, upstream
 
+from peers.hostile import FAULTS, STATES, Fault, Hostile, Plan
 from smarthost.routing import Encryption
 from smarthost.spool import State
 

@@ -7,11 +7,11 @@ import socket
 from typing import Any
 
 import pytest
-from peers.hostile import Fault as Planned
-from peers.hostile import Hostile, Plan
 from memory_spool import MemorySpool
 from world import World, run, upstream
 
+from peers.hostile import Fault as Planned
+from peers.hostile import Hostile, Plan
 from smarthost.engine.delivery import Fault
 from smarthost.engine.delivery._route import RouteState
 from smarthost.engine.delivery._schedule import DAY, HOUR, MINUTE, SECOND

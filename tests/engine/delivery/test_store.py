@@ -13,9 +13,9 @@ from typing import Any
 
 import pysqlite3
 from aiosmtpd.controller import Controller
-from peers.hostile import Fault, Hostile, Plan
 from world import QUICK, Lines, directory, run, upstream
 
+from peers.hostile import Fault, Hostile, Plan
 from smarthost.config import process_settings
 from smarthost.engine.delivery import Notices, Waiting
 from smarthost.engine.directory import DirectoryCache

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import trustme
-from peers.hostile import Hostile, Plan
 from world import World, run, upstream
 
+from peers.hostile import Hostile, Plan
 from smarthost.engine.delivery import Fault
 from smarthost.routing import Encryption
 
