@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -146,10 +145,19 @@ def test_it_ends_with_an_error_when_the_engine_cannot_run_here(folder: Path) -> 
     assert "Traceback" not in done.stderr
 
 
-def test_the_engine_runs_alone_where_pages_are_switched_off(folder: Path) -> None:
-    (folder / "no-web").mkdir()
-    port = free_port()
-    service = Service(folder / "no-web", smtp=port, environ={"SMARTHOST_HTTP": "off"})
+def test_without_pages_mail_is_taken_and_configuration_files_are_followed(folder: Path) -> None:
+    place, config = folder / "no-web", folder / "no-web.toml"
+    place.mkdir()
+    config.write_text("[limits]\nmax_size = 1000000\n")
+    environ = {"SMARTHOST_HTTP": "off", "SMARTHOST_CONFIG": str(config)}
+    service = Service(place, smtp=free_port(), environ=environ)
+
+    def told_size() -> int:
+        with socket.create_connection(("127.0.0.1", service.smtp), timeout=20) as peer:
+            peer.sendall(b"EHLO x\r\nQUIT\r\n")
+            with peer.makefile("rb") as lines:
+                return next(int(line.split()[1]) for line in lines if line.startswith(b"250-SIZE "))
+
     process = subprocess.Popen(
         [PROGRAM, "run"],
         env=service.environment(),
@@ -159,16 +167,15 @@ def test_the_engine_runs_alone_where_pages_are_switched_off(folder: Path) -> Non
     )
     try:
         assert process.stdout is not None
-        lines: list[str] = []
-        reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")))  # type: ignore[union-attr]
-        reader.start()
-        until(lambda: any("Smarthost is ready" in line for line in lines))
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
-            assert peer.recv(100).startswith(b"220 ")
+        for line in process.stdout:
+            if "Smarthost is ready" in line:
+                break
+        until(lambda: told_size() == 1_000_000)
+        config.write_text("[limits]\nmax_size = 2000000\n")
+        until(lambda: told_size() == 2_000_000)
     finally:
         process.terminate()
         assert process.wait(45) == 0
-        reader.join()
         process.stdout.close()
 
 

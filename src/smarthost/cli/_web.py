@@ -1,7 +1,12 @@
-"""Serves the WSGI application with granian: one worker process, a pool of threads."""
+"""Serves the WSGI application with granian: one worker process, a pool of threads.
+
+Without an address to serve at, the same process still follows configuration files and environment.
+"""
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +48,26 @@ def serve(listen: Listen) -> int:
         log_dictconfig=_LOGGING,
         workers_kill_timeout=20,
     ).serve(target_loader=_load, wrap_loader=True)
+    return 0
+
+
+def follow_alone() -> int:
+    """Follow the configuration until SIGTERM, and serve nothing. The exit code."""
+    endings = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, endings)
+    from smarthost.control.boot import setup
+
+    setup()
+    from smarthost.control.directory.files import follow
+    from smarthost.control.logs import configure
+
+    configure()
+    stop = threading.Event()
+    thread = threading.Thread(target=follow, args=(stop,), name="config")
+    thread.start()
+    signal.sigwait(endings)
+    stop.set()
+    thread.join()
     return 0
 
 

@@ -43,7 +43,7 @@ _DRAIN_LIMIT = 45.0  # the engine ends its own drain after 30
 def register(commands: Any) -> None:
     run = commands.add_parser("run", help="serve: pages, API, SMTP, delivery")
     run.set_defaults(call=_run)
-    web = commands.add_parser("web", help="serve pages and API only")
+    web = commands.add_parser("web", help="serve pages and API only, and follow the configuration")
     web.add_argument("--prepare-fd", type=int, help=argparse.SUPPRESS)
     web.set_defaults(call=_web)
     engine = commands.add_parser("engine", help="serve SMTP and deliver only")
@@ -96,10 +96,7 @@ def _start(settings: ProcessSettings) -> tuple[list[Child], dict[str, str]]:
     wait, go = os.pipe()
     engine, web = Child("engine", settings.smtp), Child("web", settings.http)
     engine.start("--wait-fd", wait)
-    if settings.http:
-        web.start("--prepare-fd", tell)
-    else:
-        web.pid = _prepare_apart(tell)
+    web.start("--prepare-fd", tell)
     os.close(tell)
     os.close(wait)
     with os.fdopen(told, "rb") as pipe:
@@ -108,12 +105,10 @@ def _start(settings: ProcessSettings) -> tuple[list[Child], dict[str, str]]:
     if "error" in found:
         _signal([engine, web], signal.SIGKILL)
         raise ConfigError(f"The installation could not be prepared: {found['error']}")
-    if not settings.http:
-        os.waitpid(web.pid, 0)
     with contextlib.suppress(BrokenPipeError):  # it died already: `_watch` will see and say so
         os.write(go, b"go")
     os.close(go)
-    return [engine, web] if settings.http else [engine], found
+    return [engine, web], found
 
 
 def _free(name: str, listen: Listen) -> None:
@@ -130,20 +125,6 @@ def _free(name: str, listen: Listen) -> None:
                 errno.EADDRNOTAVAIL: "is no address of this machine",
             }.get(error.errno or 0, f"cannot be listened on ({error.strerror or error})")
             raise ConfigError(f"{listen} {why}. Choose another: {name}=host:port", origin=name) from error
-
-
-def _prepare_apart(tell: int) -> int:
-    """Prepare in a fork of its own, where there is no web process to do it."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        from smarthost.cli._first import prepare
-
-        prepare(tell)
-    finally:
-        os._exit(0)  # a fork must not unwind into its parent's frames
 
 
 def _spawn(role: str, option: str = "", fd: int = -1) -> int:
@@ -308,14 +289,13 @@ def _engine(args: argparse.Namespace, _out: Output) -> int:
 
 def _web(args: argparse.Namespace, _out: Output) -> int:
     settings = process()
-    if settings.http is None:
-        raise ConfigError("SMARTHOST_HTTP is off: there is nothing for the web process to serve")
-    _free("SMARTHOST_HTTP", settings.http)
+    if settings.http:
+        _free("SMARTHOST_HTTP", settings.http)
     if args.prepare_fd is not None:
         from smarthost.cli._first import prepare
 
         if not prepare(args.prepare_fd):
             return Exit.FAILED
-    from smarthost.cli._web import serve
+    from smarthost.cli._web import follow_alone, serve
 
-    return serve(settings.http)
+    return serve(settings.http) if settings.http else follow_alone()
