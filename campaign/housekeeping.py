@@ -118,8 +118,7 @@ def _purge(service: Service, plan: Path, score: Score) -> None:
     """Killed while old mail goes: later it is gone with all that belonged to it, and what waits is not."""
     final = "delivery WHERE state IN (3, 7, 8)"
     waiting = _count(service, "message") - _count(service, final)
-    rhythm = {"purge": 0.5, "keep_content_days": 0, "keep_rows_days": 0}
-    service.environ["SMARTHOST_TUNE"] = json.dumps({"rhythm": rhythm})
+    service.environ["SMARTHOST_TUNE"] = json.dumps({"rhythm": {"purge": 0.5}, "day": 1})
     plan.write_text("during-purge:1\nduring-purge:1\n")
     with Engine(service):
         _until(lambda: not plan.read_text() and not _count(service, final), 40)

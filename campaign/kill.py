@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from campaign.engine import Engine
 from campaign.installation import (
@@ -66,15 +67,16 @@ def named(
     planted: str = "",
     points: tuple[str, ...] = tuple(POINTS),
     patience: float = 90.0,
+    tune: dict[str, Any] | None = None,
 ) -> Score:
     """One kill at each point, `rounds` times over, in one run under constant load.
 
-    patience: seconds until what is not final counts as stuck.
+    patience: seconds until what is not final counts as stuck. tune: see the folder faults.
     """
     chance = random.Random(seed)
     plan = [f"{point}:{chance.randint(1, POINTS[point])}" for _ in range(rounds) for point in points]
     with database(kind) as url, Witness(Manner(pause=0.002), seed=seed) as witness:
-        service = installation(folder, witness.port, url, planted=planted)
+        service = installation(folder, witness.port, url, planted=planted, tune=tune)
         file = folder / "plan"
         with service:
             admit_loopback(service)
@@ -93,11 +95,13 @@ def named(
     return score
 
 
-def at_random(folder: Path, kind: str, seed: int, *, kills: int, planted: str = "") -> Score:
+def at_random(
+    folder: Path, kind: str, seed: int, *, kills: int, planted: str = "", tune: dict[str, Any] | None = None
+) -> Score:
     """The engine, at random times of its life."""
     chance = random.Random(seed + 1)
     with database(kind) as url, Witness(Manner(pause=0.002), seed=seed) as witness:
-        service = installation(folder, witness.port, url, planted=planted)
+        service = installation(folder, witness.port, url, planted=planted, tune=tune)
         with prepared(service) as engine:
             with Load(service.smtp, seed + 1, pause=0.002) as load:
                 for _ in range(kills):

@@ -5,7 +5,7 @@ SMARTHOST_FAULT_PLAN  a file with one line a kill, "point:n". A process reads th
                     what is started again meets the next one. No line, no kill.
 SMARTHOST_PLANTED   names of bugs to plant, with commas between.
 SMARTHOST_TUNE      a JSON object, for what takes minutes in life: {"rhythm": {"purge": 1}, "lease": 6,
-                    "fence": 4, "deadlines": 0.02}.
+                    "fence": 4, "day": 1 (a day of retention, in microseconds)}.
 
 The product has no switches for the last one, and `smarthost.smtp`, which imports nothing of ours, asks nobody
 for planted bugs: `sitecustomize` beside this file loads it before everything else, and it changes those modules
@@ -77,6 +77,7 @@ def _change_pipeline(module: Any) -> None:
 
 def _change_runtime(module: Any) -> None:
     module.Rhythm = functools.partial(module.Rhythm, **_TUNE.get("rhythm", {}))
+    module.DAY = _TUNE.get("day", module.DAY)
 
 
 def _change_lease(module: Any) -> None:
@@ -84,16 +85,11 @@ def _change_lease(module: Any) -> None:
 
 
 def _change_deadlines(module: Any) -> None:
-    plain = module.Deadlines()
-    factor = _TUNE.get("deadlines", 1.0)
-    stages = {name: getattr(plain, name) * factor for name in plain.__slots__ if name not in _NO_STAGE}
-    values = {name: getattr(plain, name) for name in plain.__slots__} | stages
-    values["sweep"] = min(plain.sweep, plain.sweep * factor * 5)
-    values["fence"] = _TUNE.get("fence", plain.fence)
-    module.Deadlines.__init__.__defaults__ = tuple(values[name] for name in plain.__slots__)
+    fields = module.Deadlines.__dataclass_fields__
+    values = {name: field.default for name, field in fields.items()} | {"fence": _TUNE["fence"]}
+    module.Deadlines.__init__.__defaults__ = tuple(values[name] for name in fields)
 
 
-_NO_STAGE = ("idle", "age", "messages", "fence", "sweep")
 _CHANGES: dict[str, Callable[[Any], None]] = {}
 if "no-dot-stuffing" in _PLANTED:
     _CHANGES["smarthost.smtp._data"] = _change_data
@@ -103,7 +99,7 @@ if "rhythm" in _TUNE:
     _CHANGES["smarthost.engine.runtime"] = _change_runtime
 if "lease" in _TUNE:
     _CHANGES["smarthost.spool._incarnation"] = _change_lease
-if _TUNE.keys() & {"deadlines", "fence"}:
+if "fence" in _TUNE:
     _CHANGES["smarthost.engine.delivery._deadlines"] = _change_deadlines
 
 
