@@ -96,7 +96,7 @@ class Plan:
     delay: float = 0.0
 
 
-class _Over(Exception):
+class _Over(Exception):  # noqa: N818 - an ordinary end
     """This connection is over."""
 
 
