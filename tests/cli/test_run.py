@@ -145,6 +145,16 @@ def test_it_ends_with_an_error_when_the_engine_cannot_run_here(folder: Path) -> 
     assert "Traceback" not in done.stderr
 
 
+def test_the_web_process_ends_while_it_still_loads(folder: Path) -> None:
+    (folder / "loads").mkdir()
+    service = Service(folder / "loads")
+    with subprocess.Popen([PROGRAM, "web"], env=service.environment(), stderr=subprocess.DEVNULL) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until(lambda: children.read_text())
+        process.terminate()
+        assert process.wait(15) == 0  # granian would kill its worker after 20 seconds
+
+
 def test_without_pages_mail_is_taken_and_configuration_files_are_followed(folder: Path) -> None:
     place, config = folder / "no-web", folder / "no-web.toml"
     place.mkdir()

@@ -5,6 +5,7 @@ Without an address to serve at, the same process still follows configuration fil
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -36,6 +37,7 @@ _LOGGING: dict[str, Any] = {
 
 def serve(listen: Listen) -> int:
     """Serve until SIGTERM; requests under way are finished. The exit code."""
+    os.register_at_fork(after_in_child=_listen_to_signals)
     Granian(
         _TARGET,
         address=listen.host,
@@ -49,6 +51,13 @@ def serve(listen: Listen) -> int:
         workers_kill_timeout=20,
     ).serve(target_loader=_load, wrap_loader=True)
     return 0
+
+
+def _listen_to_signals() -> None:
+    """Until granian's worker takes signals, the handlers of its parent would swallow them in it: ended while
+    it still loads, it would be waited for until `workers_kill_timeout`."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def follow_alone() -> int:
