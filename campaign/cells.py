@@ -119,7 +119,9 @@ async def _deliver(service: Service, servers: dict[str, Hostile], ca: str, score
         begun = time.monotonic()
         while len(servers[GOOD].answered) < GOOD_MAIL and time.monotonic() - begun < 20:
             await asyncio.sleep(0.02)
-        score.note = f"{GOOD_MAIL} messages to the good upstream beside them took {time.monotonic() - begun:.1f} s"
+        score.note = (
+            f"{GOOD_MAIL} messages to the good upstream beside them took {time.monotonic() - begun:.1f} s"
+        )
         await _until_final(service, spool, delivery)
     finally:
         await delivery.drain(5)

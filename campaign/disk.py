@@ -21,7 +21,9 @@ def missing() -> str | None:
     return None if os.geteuid() == 0 else "mounting a small disk needs root: run the campaign as root"
 
 
-def run(folder: Path, seed: int, *, long: bool = False, planted: str = "") -> list[Score]:
+def run(
+    folder: Path, seed: int, *, long: bool = False, planted: str = "", patience: float = 90.0
+) -> list[Score]:
     score = Score("full disk", "sqlite", cases=3 if long else 1)
     if why := missing():
         score.skipped = why
@@ -38,13 +40,13 @@ def run(folder: Path, seed: int, *, long: bool = False, planted: str = "") -> li
         score.skipped = f"mounting a small disk is not allowed here: {mounted.stderr.strip()}"
         return [score]
     try:
-        _fill_and_free(folder, data, seed, score, planted)
+        _fill_and_free(folder, data, seed, score, planted, patience)
     finally:
         subprocess.run(["umount", "-l", str(data)], check=False)
     return [score]
 
 
-def _fill_and_free(folder: Path, data: Path, seed: int, score: Score, planted: str) -> None:
+def _fill_and_free(folder: Path, data: Path, seed: int, score: Score, planted: str, patience: float) -> None:
     with Witness(Manner(pause=0.005), seed=seed) as witness:
         service = installation(
             folder, witness.port, None, planted=planted, SMARTHOST_LIMITS_MAX_SIZE=str(1024 * 1024)
@@ -74,7 +76,7 @@ def _fill_and_free(folder: Path, data: Path, seed: int, score: Score, planted: s
                         time.sleep(0.1)
                     if load.acknowledged <= before:
                         score.faults.append("nothing was accepted within 20 s after there was room again")
-            score.verdict = finish(service, load, witness)
+            score.verdict = finish(service, load, witness, patience)
 
 
 def _answer(port: int) -> str:

@@ -45,13 +45,13 @@ def rare(folder: Path, kind: str, seed: int, *, planted: str = "") -> Score:
 def _migration(service: Service, plan: Path, score: Score) -> None:
     """Killed before the first step and after the last one: the third start works."""
     plan.write_text("during-migration:1\nduring-migration:2\n")
-    while lines := plan.read_text().splitlines():
+    while lines := plan.read_text().split():
         try:
             service.start()
         except TimeoutError:
             pass
         service.kill()
-        if plan.read_text().splitlines() == lines:
+        if plan.read_text().split() == lines:
             score.faults.append(f"{lines[0]} was never reached")
             plan.write_text("")
             return
@@ -60,7 +60,18 @@ def _migration(service: Service, plan: Path, score: Score) -> None:
 
 def _settings(service: Service, plan: Path, score: Score) -> None:
     """Killed inside the transaction of a change: nothing of it is there."""
-    words = ("upstream", "set", "--name", "second", "--host", "127.0.0.1", "--port", "2", "--encryption", "none")
+    words = (
+        "upstream",
+        "set",
+        "--name",
+        "second",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "2",
+        "--encryption",
+        "none",
+    )
     before = query(service, "SELECT version FROM directory")
     for line in ("during-config:1", "during-config:2"):
         plan.write_text(f"{line}\n")
@@ -89,7 +100,8 @@ def _notices(service: Service, plan: Path, score: Score) -> None:
     with Engine(service) as engine:
         _send(service, engine, "n")
         _until(
-            lambda: not plan.read_text() and _count(service, "message WHERE door = 'notice'") >= MAIL, 30
+            lambda: not plan.read_text().split() and _count(service, "message WHERE door = 'notice'") >= MAIL,
+            30,
         )
         _until(lambda: _count(service, "delivery WHERE state IN (1, 2, 5, 6)") == 0, 30, retry=service)
         _died(plan, score)
@@ -121,7 +133,7 @@ def _purge(service: Service, plan: Path, score: Score) -> None:
     service.environ["SMARTHOST_TUNE"] = json.dumps({"rhythm": {"purge": 0.5}, "day": 1})
     plan.write_text("during-purge:1\nduring-purge:1\n")
     with Engine(service):
-        _until(lambda: not plan.read_text() and not _count(service, final), 40)
+        _until(lambda: not plan.read_text().split() and not _count(service, final), 40)
         _died(plan, score)
     if _count(service, final) or _count(service, "message") != waiting:
         score.faults.append(f"{_count(service, final)} old rows stay; {_count(service, 'message')} messages")

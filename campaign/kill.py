@@ -52,8 +52,8 @@ def run(folder: Path, seed: int, *, long: bool = False, planted: str = "") -> li
     scores = []
     for kind in ("sqlite", "postgresql"):
         here = folder / kind
-        scores.append(named(here / "named", kind, seed, rounds=8 if long else 1, planted=planted))
-        scores.append(at_random(here / "random", kind, seed, kills=100 if long else 6, planted=planted))
+        scores.append(named(here / "named", kind, seed, rounds=6 if long else 1, planted=planted))
+        scores.append(at_random(here / "random", kind, seed, kills=80 if long else 6, planted=planted))
         scores.append(groups(here / "groups", kind, seed, kills=12 if long else 2, planted=planted))
     return scores
 

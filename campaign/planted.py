@@ -22,7 +22,7 @@ def _killed(*points: str) -> Hunt:
 
 HUNTS: dict[str, Hunt] = {
     "ack-before-commit": _killed("before-commit", "before-insert"),
-    "swallow-commit-error": lambda folder, seed, bug: disk.run(folder, seed, planted=bug),
+    "swallow-commit-error": lambda folder, seed, bug: disk.run(folder, seed, planted=bug, patience=10),
     "synchronous-normal": lambda folder, seed, bug: power.run(folder, seed, planted=bug),
     "done-before-send": _killed("after-lease", "mid-body", "during-handshake"),
     "delete-leased-on-start": _killed("after-lease", "mid-body"),

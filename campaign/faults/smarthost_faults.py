@@ -34,7 +34,7 @@ _TUNE: dict[str, Any] = json.loads(os.environ.get("SMARTHOST_TUNE") or "{}")
 
 
 def _first() -> str:
-    lines = _PLAN.read_text().splitlines() if _PLAN and _PLAN.exists() else []
+    lines = _PLAN.read_text().split() if _PLAN and _PLAN.exists() else []
     return lines[0] if lines else ""
 
 
@@ -53,12 +53,13 @@ def point(name: str) -> None:
         return
     with _PLAN.open("r+") as plan:
         fcntl.flock(plan, fcntl.LOCK_EX)
-        lines = plan.read().splitlines()
+        lines = plan.read().split()
         if not lines or lines[0] != _line:
             return  # another process died of this line
+        rest = "".join(f"{line}\n" for line in lines[1:])
         plan.seek(0)
-        plan.truncate()
-        plan.write("".join(f"{line}\n" for line in lines[1:]))
+        plan.write(rest.ljust(sum(len(line) + 1 for line in lines)))  # never empty for who looks meanwhile
+        plan.truncate(len(rest))
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -52,7 +52,13 @@ SCENARIOS: dict[str, Callable[[Path], list[Score]]] = {
 }
 
 # Those that a short hunt finds; `make campaign` hunts all twelve.
-PLANTED = ("ack-before-commit", "synchronous-normal", "swallow-commit-error", "no-dot-stuffing", "notice-loop")
+PLANTED = (
+    "ack-before-commit",
+    "synchronous-normal",
+    "swallow-commit-error",
+    "no-dot-stuffing",
+    "notice-loop",
+)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
