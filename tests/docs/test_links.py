@@ -173,3 +173,37 @@ def test_every_module_that_is_named_exists(page: Path) -> None:
     places = (ROOT, ROOT / "src/smarthost", ROOT / "docs")
     named_here = {code for code in CODE.findall(page.read_text()) if MODULE.fullmatch(code)}
     assert not {code for code in named_here if not any((place / code).exists() for place in places)}
+
+
+ROUTE = re.compile(r"@router\.(?:get|post|put|delete)\(\s*\"([^\"]+)\"")
+HTTP = ROOT / "docs/reference/http.md"
+
+
+def test_every_route_of_the_api_is_documented_and_no_other() -> None:
+    text = HTTP.read_text()
+    routes = {
+        route
+        for name in ("messages.py", "manage.py")
+        for route in ROUTE.findall((ROOT / "src/smarthost/control/api" / name).read_text())
+    }
+    assert routes
+    actions = {route.rpartition("/")[2] for route in routes if re.fullmatch(r"/messages/\{id\}/\w+", route)}
+    assert not {
+        route
+        for route in routes
+        if f"/api/v1{route}" not in text and f"`{route.rpartition('/')[2]}`" not in text
+    }
+    named_here = set(re.findall(r"/api/v1(/[a-z][a-z/{}.]*[a-z}])", text)) - {"/openapi.json"}
+    assert {route.partition("/backup")[0] for route in named_here} <= routes | {
+        f"/messages/{{id}}/{name}" for name in actions
+    }
+
+
+def test_every_slug_of_an_error_is_documented() -> None:
+    """What programs compare must stand in the reference; conflicts, refusals and unexplained errors have their own."""
+    text = HTTP.read_text()
+    names = re.compile(r"slug(?:=| = )\"([a-z-]+)\"")
+    places = [*(ROOT / "src/smarthost/control/api").glob("*.py"), ROOT / "src/smarthost/routing/_refusals.py"]
+    slugs = {slug for place in places for slug in names.findall(place.read_text())}
+    assert len(slugs) > 10
+    assert not {slug for slug in slugs if f"`{slug}`" not in text} - {"no-recipients", "smtputf8-needed"}
