@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from smarthost import errors
 from smarthost.cli._main import parser
 from smarthost.config import SETTINGS, UPSTREAM, known_variables
 
@@ -175,6 +176,12 @@ def test_every_module_that_is_named_exists(page: Path) -> None:
     assert not {code for code in named_here if not any((place / code).exists() for place in places)}
 
 
+NOT_OVER_HTTP = {
+    "no-recipients",
+    "smtputf8-needed",
+    "error",
+    "refused",
+}  # other doors', and names of whole branches
 ROUTE = re.compile(r"@router\.(?:get|post|put|delete)\(\s*\"([^\"]+)\"")
 HTTP = ROOT / "docs/reference/http.md"
 
@@ -205,5 +212,10 @@ def test_every_slug_of_an_error_is_documented() -> None:
     names = re.compile(r"slug(?:=| = )\"([a-z-]+)\"")
     places = [*(ROOT / "src/smarthost/control/api").glob("*.py"), ROOT / "src/smarthost/routing/_refusals.py"]
     slugs = {slug for place in places for slug in names.findall(place.read_text())}
-    assert len(slugs) > 10
-    assert not {slug for slug in slugs if f"`{slug}`" not in text} - {"no-recipients", "smtputf8-needed"}
+    slugs |= {
+        kind.slug
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and kind.__module__ == errors.__name__
+    }
+    assert len(slugs) > 30
+    assert not {slug for slug in slugs if f"`{slug}`" not in text} - NOT_OVER_HTTP
