@@ -1,5 +1,6 @@
 """A store in trouble: what is said yes to is there, what is not there was never said yes to."""
 
+import shutil
 import threading
 import time
 
@@ -285,3 +286,35 @@ def test_on_a_full_disk_waiting_still_works(place, message, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     place.open().accept(message())
+
+
+@only_sqlite
+@pytest.mark.parametrize("how", ["folder", "file", "other file"])
+def test_nothing_is_acknowledged_once_the_database_is_gone(place, spool, message, how):
+    spool.accept(message())
+    spool._space._next = 0.0  # what was looked at last counts for 50 ms
+    file = place.data / "spool.db"
+    if how == "folder":
+        shutil.rmtree(place.data)
+    else:
+        file.rename(place.data / "old.db")
+    if how == "other file":
+        shutil.copy(place.data / "old.db", file)
+    with pytest.raises(StoreUnavailable) as caught:
+        spool.accept(message())
+    assert "cannot be used any more" in str(spool.failed)
+    assert caught.value.private == spool.failed
+    with pytest.raises(StoreUnavailable):
+        spool.beat()  # whoever waits is answered
+    spool.close()
+
+
+def test_whatever_breaks_in_the_committer_its_callers_are_told(spool, message, monkeypatch):
+    def broken():
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool._space, "look", broken)
+        with pytest.raises(StoreUnavailable):
+            spool.accept(message())
+    assert spool.accept(message()).how is Acceptance.ACCEPTED

@@ -9,9 +9,9 @@ Invariants
 - A batch that fails as a whole is rolled back and executed again one operation after another, each in its
   own savepoint, so that a poisoned one fails alone. Executing twice is safe: nothing outside the database
   changes before the commit, but for orders (ranks) and hints (memory).
-- After an fsync that failed nothing is acknowledged any more: the kernel may have dropped what it could not
-  write and would call a second fsync a success (Rebello et al., ATC 2020). `failed` then says why and only a
-  new process goes on.
+- After an fsync that failed, or once the database's file is gone, nothing is acknowledged any more: after the
+  first, the kernel may have dropped what it could not write and would call a second fsync a success (Rebello
+  et al., ATC 2020). `failed` then says why and only a new process goes on.
 - A PostgreSQL connection that is lost in COMMIT leaves a doubt. The server is asked on a new connection, the
   accepted rows are looked for, and only what was seen is a yes. Leases of a transaction that stays in doubt
   are given back by their tokens later: nobody was told of them, so nothing of them was sent.
@@ -192,8 +192,9 @@ class Committer:
 
     def _serve(self, batch: list[Operation]) -> None:
         ready = False
-        todo = self._admissible(batch)
+        todo = batch
         try:
+            todo = self._admissible(batch)
             if todo:
                 ready = self._durably(todo)
         except Exception as error:  # every way out of here tells the callers
@@ -212,11 +213,17 @@ class Committer:
 
     def _admissible(self, batch: list[Operation]) -> list[Operation]:
         """Leave out what is refused before anything is tried."""
+        full = False
+        if self.failed is None:
+            try:
+                full = self._space.look()
+            except OSError as error:
+                self.failed = f"The data folder cannot be used any more: {error}"
         if self.failed is not None:
             for operation in batch:
                 operation.error = StoreUnavailable("The store has failed.", private=self.failed)
             return []
-        if not self._space.look():
+        if not full:
             return batch
         todo = []
         for operation in batch:

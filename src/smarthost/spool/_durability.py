@@ -6,6 +6,7 @@ engine asks here before it starts, and `doctor` shows the same list.
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import ssl
@@ -39,11 +40,17 @@ NETWORK_FILE_SYSTEMS = {
 
 class SpaceWatch:
     """Free space of the data folder, measured at most every 50 ms. The floor leaves room to note what
-    became of mail that is being sent: a full database cannot even record a success."""
+    became of mail that is being sent: a full database cannot even record a success.
+
+    It also sees that the embedded database was taken away or replaced: SQLite would go on writing into a file
+    that has no name any more, and every commit of that is a lie.
+    """
 
     def __init__(self, database: Database, data: Path, floor: int | None) -> None:
         self._path = getattr(database, "path", data).parent if database.vendor == "sqlite" else data
         self.data = data
+        self._file = getattr(database, "path", None)
+        self._identity = _identity(self._file)
         if floor is None:
             floor = min(MOST_FLOOR, max(LEAST_FLOOR, self._total() // 20))
         self._floor = floor
@@ -61,12 +68,26 @@ class SpaceWatch:
         return Space(status.f_bavail * status.f_frsize, self._floor)
 
     def look(self) -> bool:
-        """Whether space is below the floor, as last measured."""
+        """Whether space is below the floor, as last measured. OSError: folder or database is gone."""
         now = time.monotonic()
         if now >= self._next:
+            if _identity(self._file) != self._identity:
+                raise FileNotFoundError(
+                    errno.ENOENT, "the database was taken away or replaced", str(self._file)
+                )
             self._next = now + LOOK_EVERY_S
             self.full = self.measure().full
         return self.full
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    if file is None:
+        return None
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def findings(database: Database, space: SpaceWatch) -> list[Finding]:

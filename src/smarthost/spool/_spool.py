@@ -127,8 +127,8 @@ class Spool:
 
     @property
     def failed(self) -> str | None:
-        """Why the store can no longer be trusted (an fsync that failed), or None. Once set it stays: only a
-        new process may go on, and every write raises StoreUnavailable."""
+        """Why the store can no longer be trusted (an fsync failed, the data folder is gone), or None. Once
+        set it stays: only a new process may go on, and every write raises StoreUnavailable."""
         return self._committer.failed
 
     @property
