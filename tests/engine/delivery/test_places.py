@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smarthost.engine.delivery._places import NOTHING, Facts, Rate, Window, decide
+from smarthost.engine.delivery._places import NOTHING, Facts, Pace, Rate, Window, decide
 from smarthost.engine.delivery._route import RouteState
 
 facts = st.builds(
@@ -80,3 +82,24 @@ def test_no_minute_sees_more_than_the_rate_and_its_burst(per_minute: int, waits:
 
 def test_without_a_rate_there_is_no_limit() -> None:
     assert Rate(0, 0.0).available(0.0) > 1_000_000
+
+
+def test_messages_stand_by_only_where_the_server_is_faster_than_the_store():
+    """A lease of 5 ms: a server next door that takes 2 ms has messages standing by, one far away has none."""
+    near, far = Pace(), Pace()
+    assert near.standby(16) == 0
+    for _ in range(100):
+        near.leased(0.005)
+        near.served(0.002)
+        far.leased(0.005)
+        far.served(0.2)
+    assert near.standby(16) == 40
+    assert near.standby(1000) == Pace.MOST
+    assert far.standby(16) == 0
+
+
+def test_what_stands_by_is_leased_besides_the_free_places_and_never_beyond_the_allowance():
+    facts = Facts(RouteState.OPEN, 8, 8, 0, 3, True, True, False, 1 << 30, True, standby=10)
+    assert decide(facts).lease == 13
+    assert decide(replace(facts, allowance=5)).lease == 5
+    assert decide(replace(facts, state=RouteState.PROBING)).lease == 1

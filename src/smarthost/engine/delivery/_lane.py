@@ -5,8 +5,8 @@
     session failed → route step → pause, probe, return
 
 A lane never waits: `turn` is called once for each turn of the event loop in which something happened, asks
-`decide` and starts what it says. Places are counted over ready sessions, and a lease asks for no more than
-are free, so a leased row is on the wire within the same turn.
+`decide` and starts what it says. Places are counted over ready sessions. A lease asks for those that are
+free, so a leased row is on the wire within the same turn, and for the few that `Pace` lets stand by.
 
 Invariants: every lease ends in exactly one outcome for each of its deliveries (settled, given back, or held
 by the jury until it is judged); with the route paused nothing is leased; while outcomes cannot be stored
@@ -36,7 +36,7 @@ from smarthost.engine.delivery._outcome import (
     held_here,
     judge,
 )
-from smarthost.engine.delivery._places import Facts, Rate, Window, decide
+from smarthost.engine.delivery._places import Facts, Pace, Rate, Window, decide
 from smarthost.engine.delivery._prepare import Job, jobs
 from smarthost.engine.delivery._route import OPEN, Happening, RouteState
 from smarthost.engine.delivery._schedule import DAY, SECOND
@@ -44,7 +44,7 @@ from smarthost.engine.delivery._session import Session
 from smarthost.errors import HeaderError, SmarthostError
 from smarthost.routing import Upstream
 from smarthost.smtp import LocalError, Result
-from smarthost.spool import Charge, Event, Lease, LeasedDelivery, Outcome, State, now_us
+from smarthost.spool import Charge, Event, Lease, LeasedDelivery, Outcome, Priority, State, now_us
 from smarthost.spool import Route as StoredRoute
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class Lane:
         self.buffer: deque[Job] = deque()
         self.window = Window(upstream.connections)
         self.rate = Rate(upstream.rate, time.monotonic())
+        self.pace = Pace()
         self.jury: Jury[tuple[Lease, Outcome]] = Jury()
         self.waiting = True
         self.full = False
@@ -177,13 +178,15 @@ class Lane:
             return
         now = now_us()
         directory = self.delivery.directory
+        took = time.monotonic() - job.given_at
+        self.pace.served(took)
         judgement = judge(
             job,
             results,
             Circumstances(
                 now,
                 session.name,
-                f'{session.timings}"transaction":{int((time.monotonic() - job.given_at) * 1e6)}}}',
+                f'{session.timings}"transaction":{int(took * 1e6)}}}',
                 lambda: session.transcript,
                 self.upstream.unknown,
                 directory.unknown_retry_after,
@@ -284,11 +287,14 @@ class Lane:
             if now >= max(self._quota_until, self.health.calm_until)
             else 0
         )
-        ready, free = 0, -len(self.buffer)
+        ready = free = places = 0
         for session in self.sessions:
             free += session.room
             if session.takes_jobs:
                 ready += 1
+                places += session.room + session.open
+        standby = self.pace.standby(places) - max(0, len(self.buffer) - free)
+        free -= len(self.buffer)
         if self.health.probing and self.busy:
             free = 0  # one message at a time
         steps = decide(
@@ -303,6 +309,7 @@ class Lane:
                 leasing=self.leasing > 0,
                 allowance=allowance,
                 may_open=self.health.probing or now >= self.health.route.until,
+                standby=max(0, standby),
             )
         )
         for _ in range(steps.open):
@@ -349,12 +356,13 @@ class Lane:
 
     def _lease(self, places: int) -> None:
         self.leasing += places
-        wakes = self._wakes
+        wakes, asked = self._wakes, time.monotonic()
         future = self.delivery.spool.lease(self.upstream.id, places, self._recipients)
-        future.add_done_callback(lambda done: self._leased(places, wakes, done))
+        future.add_done_callback(lambda done: self._leased(places, wakes, asked, done))
 
-    def _leased(self, places: int, wakes: int, done: asyncio.Future[list[Lease]]) -> None:
+    def _leased(self, places: int, wakes: int, asked: float, done: asyncio.Future[list[Lease]]) -> None:
         """A lease came back."""
+        self.pace.leased(time.monotonic() - asked)
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or error is not None:
             self.leasing -= places
@@ -422,7 +430,10 @@ class Lane:
                 self.delivery.settle(self, lease, held_here(delivery, lease.token, now, text))
             return
         try:
-            self.buffer.extend(jobs(lease, self.delivery.hostname))
+            if lease.priority is Priority.URGENT:
+                self.buffer.extendleft(reversed(jobs(lease, self.delivery.hostname)))
+            else:
+                self.buffer.extend(jobs(lease, self.delivery.hostname))
         except HeaderError as error:
             for delivery in lease.deliveries:
                 outcome = failed_here(delivery, lease.token, now, error.enhanced, error.public)

@@ -4,6 +4,10 @@ A place is room for one transaction in a session: one, or two where the next mes
 reply to the last. A row is leased only when a place for it is free, so nothing that is leased ever waits
 behind a slow server, and mail that becomes urgent is never stuck behind bulk that was taken early.
 
+Where the server answers faster than the store leases, its sessions would spend their time waiting for the
+store. There, and only there, as many messages stand by as the server takes while one lease is under way: a
+server at the other end of a real network has none, one on the same machine a few dozen for milliseconds.
+
 Connections grow with demand: a lease that came back full says that more waits, and one more connection is
 opened for each that is ready, up to the window. The window grows by one a round of successes and is halved
 when the server says that it is too many (additive increase, multiplicative decrease).
@@ -22,6 +26,7 @@ class Facts:
 
     limit      connections allowed now; ready and connecting are those that exist.
     free       places in ready sessions that hold nothing and have nothing coming.
+    standby    messages that may be leased beyond those (see `Pace`).
     waiting    whether rows may wait; full: the last lease came back as full as asked.
     leasing    whether a lease is under way. allowance: messages that rate and quota still allow now.
     may_open   whether a connection may be opened now (no cool-down, not draining, not switched off).
@@ -37,6 +42,7 @@ class Facts:
     leasing: bool
     allowance: int
     may_open: bool
+    standby: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ def decide(facts: Facts) -> Steps:
         alone = facts.ready + facts.connecting == 0
         lease = min(facts.free, 1) if not facts.leasing else 0
         return Steps(open=1 if alone and facts.may_open else 0, lease=lease)
-    lease = 0 if facts.leasing else min(facts.free, facts.allowance)
+    lease = 0 if facts.leasing else min(facts.free + facts.standby, facts.allowance)
     present = facts.ready + facts.connecting
     wanted = 0
     if facts.may_open and facts.connecting == 0:
@@ -96,6 +102,32 @@ class Window:
         """The server said that it is too many while `present` connections stood."""
         self._successes = 0
         self.size = max(1, min(self.size, present) // 2)
+
+
+class Pace:
+    """How fast the server takes messages against how fast the store leases them."""
+
+    __slots__ = ("_lease", "_service")
+
+    MOST = 64
+    """Messages that may stand by: what a crash would leave as unknown ends besides those in sessions."""
+
+    def __init__(self) -> None:
+        self._service = self._lease = 0.0
+
+    def served(self, seconds: float) -> None:
+        """A transaction took so long, from its session's having it to its end."""
+        self._service += ((seconds - self._service) / 16) if self._service else seconds
+
+    def leased(self, seconds: float) -> None:
+        """A lease took so long."""
+        self._lease += ((seconds - self._lease) / 16) if self._lease else seconds
+
+    def standby(self, places: int) -> int:
+        """Messages to lease beyond the free ones of `places`; 0 until both speeds are known."""
+        if not self._service:
+            return 0
+        return min(self.MOST, int(places * self._lease / self._service))
 
 
 class Rate:
