@@ -136,10 +136,21 @@ def failure(code):
 
 @only_sqlite
 def test_after_a_failed_fsync_nothing_is_acknowledged_any_more(place, spool, message):
-    def fsync_failed(commit):
-        raise failure(1034)
+    session = writer(spool)
 
-    once(writer(spool), "commit", fsync_failed)
+    class DiskFails:
+        def __init__(self, cursor):
+            self.cursor = cursor
+
+        def __getattr__(self, name):
+            return getattr(self.cursor, name)
+
+        def execute(self, sql, *params):
+            if sql == "COMMIT":
+                raise failure(pysqlite3.SQLITE_IOERR)  # what the module says of an fsync, too
+            return self.cursor.execute(sql, *params)
+
+    session._cursor = DiskFails(session._cursor)
     with pytest.raises(StoreUnavailable):
         spool.accept(message())
     assert "fsync" in spool.failed

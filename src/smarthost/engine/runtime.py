@@ -108,7 +108,8 @@ class Runtime:
 
     async def stop(self) -> bool:
         """Drain and retire. Whether everything that was open could be finished."""
-        clean = await self.delivery.drain(self.rhythm.drain)
+        # A store that has failed takes no outcome any more: waiting for it only keeps the next engine waiting.
+        clean = await self.delivery.drain(0 if self.spool.failed else self.rhythm.drain)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -152,6 +153,7 @@ class Runtime:
     async def _poll(self) -> None:
         """Wake-ups are hints: what they missed is found here."""
         if self.spool.failed:
+            self.log.error("store-failed", error=self.spool.failed)
             self.failed.set()
             return
         await self._refresh()

@@ -41,7 +41,6 @@ LIMIT_BYTES = 64 * 1024 * 1024
 GROUPS = (64, 32, 16, 8, 4, 2, 1)
 
 _SYNCHRONOUS = "NORMAL" if planted("synchronous-normal") else "FULL"
-_FSYNC = (1034, 1290)  # SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC: the module does not name them
 _decode = msgspec.json.Decoder(list[list[Any]]).decode
 
 _statements: dict[tuple[str, int], str] = {}
@@ -73,6 +72,11 @@ def _settle_sql(rows: int, fenced: bool) -> str:
         )
         _statements[key] = sql
     return sql
+
+
+class NotKeptError(Exception):
+    """An I/O error at COMMIT: of its writes, or of their fsync. The module gives no extended codes, so whether
+    it was SQLITE_IOERR_FSYNC cannot be asked; both end this process."""
 
 
 class SqliteSession(Session):
@@ -147,7 +151,12 @@ class SqliteSession(Session):
         """Nothing: other processes are woken by a datagram after the commit."""
 
     def commit(self) -> None:
-        self._cursor.execute("COMMIT")
+        try:
+            self._cursor.execute("COMMIT")
+        except sqlite.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite.SQLITE_IOERR:
+                raise NotKeptError(str(error)) from error
+            raise
 
     def rollback(self) -> None:
         try:
@@ -334,18 +343,18 @@ class SqliteDatabase(Database):
     def trouble(self, error: BaseException) -> Trouble:
         if isinstance(error, OSError):
             return Trouble.FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Trouble.UNAVAILABLE
+        if isinstance(error, NotKeptError):
+            return Trouble.FAILED
         if not isinstance(error, sqlite.Error):
             return Trouble.OURS
-        extended = getattr(error, "sqlite_errorcode", None)
-        if extended is None:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:
             return Trouble.UNAVAILABLE if "no database" in str(error) else Trouble.OURS
-        match extended & 0xFF:
+        match code & 0xFF:
             case sqlite.SQLITE_BUSY | sqlite.SQLITE_LOCKED:
                 return Trouble.BUSY
             case sqlite.SQLITE_FULL:
                 return Trouble.FULL
-            case sqlite.SQLITE_IOERR if extended in _FSYNC:
-                return Trouble.FAILED
             case (
                 sqlite.SQLITE_IOERR
                 | sqlite.SQLITE_READONLY
