@@ -110,7 +110,7 @@ def query(service: Service, sql: str) -> list[tuple[Any, ...]]:
 def change(service: Service, sql: str) -> None:
     """Write into the database itself: the clock's work, done by hand."""
     if service.database_url:
-        with psycopg.connect(service.database_url) as connection:
+        with psycopg.connect(service.database_url, autocommit=True) as connection:
             connection.execute(sql)
         return
     connection = pysqlite3.connect(str(service.folder / "smarthost.db"), timeout=20, isolation_level=None)

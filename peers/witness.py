@@ -201,7 +201,7 @@ class Witness:
 
     def __enter__(self) -> Witness:
         words = [self.port, self._file, self._seed, json.dumps(asdict(self._manner))]
-        self._pid = os.spawnv(
+        self.pid = os.spawnv(
             os.P_NOWAIT,
             sys.executable,
             [sys.executable, "-m", "peers.witness", *(str(word) for word in words)],
@@ -217,10 +217,10 @@ class Witness:
 
     def stop(self) -> None:
         """Be gone: nobody listens any more. Its notes stay."""
-        if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
-            self._pid = 0
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self.pid = 0
 
     def notes(self) -> list[Note]:
         """Every accepted recipient, in order."""

@@ -108,7 +108,7 @@ class Runtime:
 
     async def stop(self) -> bool:
         """Drain and retire. Whether everything that was open could be finished."""
-        # A store that has failed takes no outcome any more: waiting for it only keeps the next engine waiting.
+        # A store that has failed takes no outcome any more: who waits for it keeps the next engine waiting.
         clean = await self.delivery.drain(0 if self.spool.failed else self.rhythm.drain)
         for task in list(self._tasks):
             task.cancel()

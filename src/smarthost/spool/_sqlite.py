@@ -75,8 +75,8 @@ def _settle_sql(rows: int, fenced: bool) -> str:
 
 
 class NotKeptError(Exception):
-    """An I/O error at COMMIT: of its writes, or of their fsync. The module gives no extended codes, so whether
-    it was SQLITE_IOERR_FSYNC cannot be asked; both end this process."""
+    """An I/O error at COMMIT: of its writes, or of their fsync. The module gives no extended codes, so which
+    it was cannot be asked; both end this process."""
 
 
 class SqliteSession(Session):
