@@ -214,3 +214,19 @@ def test_what_the_engine_needs_of_an_application_is_in_its_principal(people: Sim
     assert body and decode_principal(body).secrets == (hash_secret(turned.password or ""),)
     services.remove("Old printer", actor="test")
     assert spool().principal_by_login(made.username or "") is None
+
+
+def test_a_lost_key_is_told_and_not_made_anew(people: SimpleNamespace) -> None:
+    from django.conf import settings
+
+    assert people.admin.put("/upstreams/main", SERVER).status_code == 200
+    key = settings.PROCESS.secret_key_file
+    kept = key.rename(key.with_name("kept.key"))
+    try:
+        answer = people.admin.put("/upstreams/main", {"host": "other.example.net", "password": "new"})
+        assert answer.status_code == 500
+        assert "Put back its copy" in answer.json()["detail"]
+        assert not key.exists()
+    finally:
+        kept.rename(key)
+    assert people.admin.put("/upstreams/main", SERVER).status_code == 200

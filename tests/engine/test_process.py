@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from smarthost.config import process_settings
+from smarthost.engine.main import prepare_data
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -142,3 +145,55 @@ def test_a_key_that_cannot_be_read_stops_the_start_with_a_sentence(
     with engine(environ | {"SMARTHOST_SECRET_KEY_FILE": str(broken)}) as (process, log):
         assert process.wait(30) == 78
         assert "event=start-failed" in log.read_text() and "Traceback" not in log.read_text()
+
+
+def test_a_key_that_is_lost_while_secrets_are_sealed_is_not_made_anew(
+    installation: Path, tmp_path: Path
+) -> None:
+    environ = environment(installation, tmp_path)
+    key = Path(environ["SMARTHOST_DATA"]) / "secret.key"
+    seal = (
+        "from smarthost.control.boot import setup; setup()\n"
+        "from smarthost.control.upstreams.services import set_upstream\n"
+        "values = {'host': 'h.example.net', 'username': 'u', 'mechanism': 'auto'}\n"
+        "set_upstream(None, values, actor='test', password='p')"
+    )
+    subprocess.run([sys.executable, "-c", seal], env=environ, check=True, timeout=60)
+    key.rename(tmp_path / "kept.key")
+    with engine(environ) as (process, log):
+        assert process.wait(30) == 78
+        assert "is missing. Put back its copy" in log.read_text()
+    assert not key.exists()
+    (tmp_path / "kept.key").rename(key)
+    with engine(environ) as (process, log):
+        wait_for(log, "event=ready")
+
+
+def test_it_ends_when_its_data_folder_is_deleted_and_brings_nothing_back(
+    installation: Path, tmp_path: Path
+) -> None:
+    environ = environment(installation, tmp_path)
+    data = Path(environ["SMARTHOST_DATA"])
+    with engine(environ) as (process, log):
+        wait_for(log, "event=ready")
+        submit(environ)
+        shutil.rmtree(data)
+        assert process.wait(60) == 75
+        said = log.read_text()
+        assert "event=store-failed" in said and "taken away" in said and "Traceback" not in said
+    with engine(environ) as (process, log):
+        assert process.wait(30) == 78
+        assert "smarthost run" in log.read_text()
+    assert not data.exists()
+
+
+def test_it_makes_a_data_folder_that_others_may_pass_but_not_look_into(tmp_path: Path) -> None:
+    process = process_settings(
+        {"SMARTHOST_DATA": str(tmp_path / "new"), "SMARTHOST_DATABASE_URL": "postgresql://db/x"}
+    )
+    before = os.umask(0o077)
+    try:
+        prepare_data(process)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o711

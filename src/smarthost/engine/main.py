@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from smarthost.config import ProcessSettings, process_settings
 from smarthost.engine.delivery import Notices
@@ -22,9 +23,10 @@ from smarthost.engine.directory import DirectoryCache
 from smarthost.engine.log import Log
 from smarthost.engine.runtime import Runtime
 from smarthost.engine.submission import Submission
-from smarthost.errors import ConfigError, SmarthostError
+from smarthost.errors import ConfigError, SecretError, SmarthostError
+from smarthost.routing import Directory
 from smarthost.spool import AsyncSpool, MessageView, NewMessage, open_spool
-from smarthost.vault import load_or_create_key
+from smarthost.vault import Key, load_key, load_or_create_key
 
 UNSAFE = "SMARTHOST_ALLOW_UNSAFE_STORE"
 
@@ -48,8 +50,7 @@ async def main(process: ProcessSettings, log: Log | None = None) -> int:
     loop = asyncio.get_running_loop()
     log.bind(loop)
     try:
-        process.data.mkdir(mode=0o750, parents=True, exist_ok=True)
-        key = load_or_create_key(process.secret_key_file)
+        prepare_data(process)
         late = _Late()
         store = open_spool(
             process.database_url, process.data, name=f"engine@{socket.gethostname()}", notice=late
@@ -61,11 +62,16 @@ async def main(process: ProcessSettings, log: Log | None = None) -> int:
         spool = store.bind(loop)
         cache = DirectoryCache(spool)
         late.target = Notices(cache)
+        await cache.refresh()
+        key = installation_key(process, cache.current)
         runtime = Runtime(process, spool, cache, log, key, notices=late.target)
         await check_store(spool, log)
         return await _serve(runtime)
     except ConfigError as error:
         log.error("start-failed", error=error.public, origin=error.origin)
+        return EXIT_CONFIG
+    except SecretError as error:
+        log.error("start-failed", error=error.public, private=error.private)
         return EXIT_CONFIG
     except SmarthostError as error:
         log.error("start-failed", error=str(error), private=error.private)
@@ -73,6 +79,34 @@ async def main(process: ProcessSettings, log: Log | None = None) -> int:
     finally:
         log.flush()
         await asyncio.to_thread(store.close)
+
+
+def prepare_data(process: ProcessSettings) -> None:
+    """Make the data folder where there is none: sockets and the drop folder stand in it. Others may pass
+    through it, to these, but not look.
+
+    Raises ConfigError for an embedded database that is not there: only the control plane makes that one, and
+    an engine whose folder was deleted must not bring back an empty one.
+    """
+    url = process.database_url
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite://")).exists():
+        raise ConfigError(
+            f"No installation in {process.data}: set SMARTHOST_DATA to its data folder, or make one with:"
+            " smarthost run",
+            origin="SMARTHOST_DATA",
+        )
+    if not process.data.exists():
+        process.data.mkdir(parents=True)
+        process.data.chmod(0o711)
+
+
+def installation_key(process: ProcessSettings, directory: Directory) -> Key:
+    """The key of the key file; made only where nothing was sealed with another one, whose loss it would hide.
+
+    Raises SecretError.
+    """
+    sealed = any(server.password or server.client_key for server in directory.upstreams.values())
+    return (load_key if sealed else load_or_create_key)(process.secret_key_file)
 
 
 async def check_store(spool: AsyncSpool, log: Log) -> None:

@@ -17,11 +17,12 @@ from smarthost.config import server_problems
 from smarthost.control.directory import policy
 from smarthost.control.directory.services import Change, changing
 from smarthost.control.ids import fresh
+from smarthost.control.secret_key import installation_key
 from smarthost.control.upstreams import checks
 from smarthost.control.upstreams.models import Upstream
 from smarthost.errors import ConfigError, NotFound
 from smarthost.routing import Mode
-from smarthost.vault import Destination, Key, load_or_create_key, seal, unseal
+from smarthost.vault import Destination, Key, seal, unseal
 
 SECRETS = ("password", "client_key")
 SETTABLE = tuple(field for field in checks.FIELDS if field not in SECRETS)
@@ -135,7 +136,7 @@ def _destination(row: Upstream) -> Destination:
 
 
 def _key() -> Key:
-    return load_or_create_key(settings.PROCESS.secret_key_file)
+    return installation_key(settings.PROCESS)
 
 
 def _row(name: str | None, values: Mapping[str, object]) -> tuple[Upstream, dict[str, object]]:
