@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import smtplib
 import socket
 import stat
 import subprocess
@@ -143,6 +145,32 @@ def test_it_ends_with_an_error_when_the_engine_cannot_run_here(folder: Path) -> 
     assert "child cannot start" in done.stderr
     assert "child=engine" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def refuses_mail(port: int) -> bool:
+    with smtplib.SMTP("127.0.0.1", port, timeout=30) as client:
+        try:
+            client.sendmail("a@example.org", ["b@example.com"], "Subject: x\r\n\r\nx\r\n")
+        except smtplib.SMTPDataError as error:
+            return error.smtp_code == 451
+    return False
+
+
+def test_it_leaves_when_it_is_told_to_though_its_folder_is_gone(folder: Path) -> None:
+    place, log = folder / "gone", folder / "gone.log"
+    place.mkdir()
+    service = Service(place)
+    with (
+        log.open("wb") as out,
+        subprocess.Popen([PROGRAM, "run"], env=service.environment(), stdout=out, stderr=out) as process,
+    ):
+        until(lambda: "Smarthost is ready" in log.read_text())
+        shutil.rmtree(place)
+        until(lambda: refuses_mail(service.smtp))
+        process.terminate()
+        assert process.wait(40) == 0
+    assert not place.exists()
+    assert "Traceback" not in log.read_text()
 
 
 def test_the_web_process_ends_while_it_still_loads(folder: Path) -> None:
