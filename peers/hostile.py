@@ -96,7 +96,7 @@ class Plan:
     delay: float = 0.0
 
 
-class _Over(Exception):  # noqa: N818 - an ordinary end
+class _Over(Exception):
     """This connection is over."""
 
 

@@ -20,7 +20,7 @@ class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
     slug: str = ""
 
 
-class Invalid(SmarthostError):  # noqa: N818 - the tree names what is so, as its other members do
+class Invalid(SmarthostError):
     """A request in which one field or several cannot be used. `http`: a status that says more than 422."""
 
     http, slug = 422, "validation"

@@ -22,7 +22,7 @@ MOST_ADDRESSES = 8
 Address = tuple[int, tuple[object, ...]]
 
 
-class ConnectFailed(Exception):  # noqa: N818 - an ordinary end, not a bug
+class ConnectFailed(Exception):
     """No connection. `stage` is "dns" or "connect"; the text is for people."""
 
     def __init__(self, stage: str, text: str, fault: Fault) -> None:
