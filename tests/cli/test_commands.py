@@ -97,6 +97,36 @@ def test_a_password_never_goes_to_another_host_and_is_never_an_argument(
     assert PASSWORD not in service.command("upstream", "show", "first").stdout
 
 
+def test_setting_a_server_again_keeps_what_is_not_named_and_says_what_changed(
+    service: Service, first: dict[str, Any]
+) -> None:
+    assert "what is left out stays as it is" in " ".join(
+        service.command("upstream", "set", "--help").stdout.lower().split()
+    )
+    words = ["upstream", "set", "--name", "again"]
+    made = service.json(*words, "--host", "mx.example.com", "--rate", "30", "--from-name", "Old")
+    assert (made["created"], made["changed"]) == (True, [])
+    done = service.command(*words, "--rate", "60", "--from-name", "", "--no-verify")
+    assert done.stdout.splitlines()[1:-1] == [
+        "  verify: yes is now no",
+        "  from_name: Old is now (empty)",
+        "  rate: 30 is now 60",
+    ]
+    kept = service.json(*words, "--username", "me", "--password-stdin", stdin="hidden-word\n")
+    assert (kept["host"], kept["rate"], kept["verify"], kept["created"]) == (
+        "mx.example.com",
+        60,
+        False,
+        False,
+    )
+    assert kept["changed"] == ["username", "password"]
+    done = service.command(*words, "--password-stdin", stdin="other-word\n")
+    assert "  password is changed" in done.stdout
+    assert "word\n" not in done.stdout.replace("password", "")
+    assert "nothing is changed" in service.command(*words, "--rate", "60").stdout
+    service.command("upstream", "remove", "again")
+
+
 def test_an_encryption_of_none_is_warned_of(service: Service, first: dict[str, Any]) -> None:
     done = service.command(
         "upstream", "set", "--name", "clear", "--host", "10.0.0.1", "--encryption", "none", "--username", "u",

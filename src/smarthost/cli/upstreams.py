@@ -10,7 +10,7 @@ from smarthost.cli._context import actor, control
 from smarthost.cli._exit import Exit
 from smarthost.cli._output import Output, fields, table
 from smarthost.cli._secrets import add_password_options, read_password
-from smarthost.errors import ConfigError
+from smarthost.errors import ConfigError, NotFound
 
 _MECHANISMS = ("auto", "none", "plain", "login", "cram-md5", "scram-sha-256", "xoauth2", "oauthbearer")
 
@@ -19,7 +19,15 @@ def register(commands: Any) -> None:
     upstream = commands.add_parser("upstream", help="servers that carry mail").add_subparsers(
         metavar="ACTION", required=True
     )
-    _register_set(upstream.add_parser("set", help="describe a server; what is left out stays as it is"))
+    _register_set(
+        upstream.add_parser(
+            "set",
+            help="describe a new server, or change one; what is left out stays as it is",
+            description="Describe a new server, or change one. What is left out stays as it is, so changing"
+            " one thing takes one option; the password has to be given again where it would otherwise go to"
+            " another destination. What changed is printed.",
+        )
+    )
     listing = upstream.add_parser("list", help="list servers")
     listing.set_defaults(call=_list)
     show = upstream.add_parser("show", help="show a server, never its secrets")
@@ -97,16 +105,40 @@ def _set(args: argparse.Namespace, out: Output) -> int:
     control()
     from smarthost.control.upstreams import services
 
+    try:
+        before = services.show(services.find(args.name))
+    except NotFound:
+        before = {}
     row = services.set_upstream(
         args.name, values, actor=actor(), password=password, client_key=client_key, default=args.default
     )
-    out.result(
-        row | {"tested": False},
-        f"Server {row['name']} ({row['host']}:{row['port']}) is saved, not tested. "
-        "What becomes of mail is seen with: smarthost queue list",
-    )
+    given = {"password": password is not None, "client_key": client_key is not None}
+    changed = _changed(before, row) + [name for name in given if before and given[name]]
+    lines = [f"Server {row['name']} ({row['host']}:{row['port']}) is saved, not tested."]
+    if before:
+        lines += [_said(name, before, row) for name in changed] or ["  nothing is changed"]
+    lines.append("What becomes of mail is seen with: smarthost queue list")
+    out.result(row | {"tested": False, "created": not before, "changed": changed}, "\n".join(lines))
     _warn(row, out)
     return Exit.OK
+
+
+_NOT_SAID = ("id", "version", "locked", "has_password", "has_client_key")
+
+
+def _changed(before: dict[str, object], row: dict[str, object]) -> list[str]:
+    return [name for name in row if name not in _NOT_SAID and before.get(name) != row[name]] if before else []
+
+
+def _said(name: str, before: dict[str, object], row: dict[str, object]) -> str:
+    """One line of what changed; a secret shows nothing but that it did."""
+    if name not in row or name.endswith("_pem"):
+        return f"  {name} is changed"
+    return f"  {name}: {_word(before[name])} is now {_word(row[name])}"
+
+
+def _word(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value) or "(empty)"
 
 
 def _warn(row: dict[str, Any], out: Output) -> None:
