@@ -109,6 +109,35 @@ def test_released_and_retried_mail_is_ready_now(spool, one_of_each):
     assert leased == {one_of_each[HELD], one_of_each[EXPIRED], one_of_each[QUEUED]}
 
 
+def _hold_and_release(spool, id):
+    spool.hold(Selection(messages=(id,)), "eve")
+    return spool.release(Selection(messages=(id,)), "eve")
+
+
+def _cancel_and_retry(spool, id):
+    spool.cancel(Selection(messages=(id,)), "eve")
+    return spool.retry(Selection(messages=(id,)), "eve")
+
+
+def _resolve_as_queued(spool, id):
+    spool.hold(Selection(messages=(id,)), "eve")
+    return spool.resolve(Selection(messages=(id,)), QUEUED, "eve")
+
+
+@pytest.mark.parametrize("action", [_hold_and_release, _cancel_and_retry, _resolve_as_queued])
+def test_no_action_sends_earlier_what_was_to_be_sent_later(place, spool, message, action):
+    later = now_us() + 3_600_000_000
+    now, then = message(), message(send_at=later)
+    spool.accept_many([now, then])
+    place.sql("UPDATE delivery SET unknown_ends = 1")
+    assert [action(spool, m.id) for m in (now, then)] == [1, 1]
+    assert [lease.message_id for lease in spool.lease("up", 8)] == [now.id]
+    assert spool.message(then.id).deliveries[0].due_at == later
+    assert place.consistent()
+    assert spool.promote(later)[0] == 1
+    assert [lease.message_id for lease in spool.lease("up", 8)] == [then.id]
+
+
 def test_retried_mail_gets_time(spool, message):
     m = message(expires_at=now_us() - 1)
     spool.accept(m)

@@ -41,8 +41,9 @@ ENDS = [S.SENT, S.DEFERRED, S.FAILED, S.UNKNOWN, S.HELD, S.QUEUED, S.EXPIRED]
 class Model:
     """One recipient."""
 
-    def __init__(self, message, state, due, expires):
-        self.message, self.state, self.due, self.expires = message, state, due, expires
+    def __init__(self, message, state, later, expires):
+        self.message, self.state, self.later, self.expires = message, state, later, expires
+        self.due = later if state is S.QUEUED else None
         self.attempts = self.unknown_ends = 0
         self.token = None
         self.upstream = "up"
@@ -118,8 +119,7 @@ class History(RuleBasedStateMachine):
             self.keys[key] = (m.id, door)
         self.doors[m.id] = door
         for delivery in m.deliveries:
-            due = m.send_at if state is S.QUEUED else None
-            self.rows[m.id, delivery.recipient] = Model(m.id, state, due, m.expires_at)
+            self.rows[m.id, delivery.recipient] = Model(m.id, state, m.send_at, m.expires_at)
 
     # The engine
 
@@ -177,7 +177,7 @@ class History(RuleBasedStateMachine):
         sending = [row for row in self.rows.values() if row.state is S.SENDING]
         assert self.spool.recover({"up": policy}, 60, default="hold") == len(sending)
         for row in sending:
-            retried = policy == "retry" and row.upstream == "up"
+            retried = policy == "retry" and row.upstream == "up" and row.unknown_ends < 4
             row.state, row.stuck = S.UNKNOWN, not retried
             row.due = 1 if retried else None
             row.attempts += 1
@@ -194,7 +194,9 @@ class History(RuleBasedStateMachine):
     @rule()
     def expire(self):
         now = now_us()
-        over = [row for row in self.rows.values() if row.state in WAITING and row.expires <= now]
+        over = [
+            row for row in self.rows.values() if row.state in WAITING and row.expires <= now and not row.stuck
+        ]
         assert self.spool.expire(now) == len(over)
         for row in over:
             row.state, row.due, row.stuck = S.EXPIRED, None, False
@@ -207,7 +209,8 @@ class History(RuleBasedStateMachine):
         rows = [row for row in self.rows.values() if row.state in takes and keep(row)]
         assert changed == len(rows)
         for row in rows:
-            row.state, row.due, row.stuck = becomes, None, False
+            row.state, row.stuck = becomes, False
+            row.due = row.later if becomes is S.QUEUED else None
             if becomes is S.QUEUED and row.expires < now_us() + 24 * HOUR:
                 row.expires = now_us() + 24 * HOUR
         for row in rows:

@@ -120,6 +120,13 @@ def _act(
                 packed,
             ),
         )
+        if ready:
+            # What was to be sent later still is: no action of people brings it forward.
+            session.run(
+                "UPDATE delivery SET rank = NULL, due_at = m.send_at FROM message m"
+                f" WHERE m.id = delivery.message_id AND m.send_at > ? AND delivery.id {session.INTS}",
+                (tx.now, packed),
+            )
         for row in rows:
             tx.move(row[2], becomes)
         tx.ready = tx.ready or ready

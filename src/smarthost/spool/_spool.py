@@ -197,7 +197,8 @@ class Spool:
         return self._repeat(_control.hold, selection, actor)
 
     def release(self, selection: Selection, actor: str) -> int:
-        """HELD becomes QUEUED, ready now."""
+        """HELD becomes QUEUED, ready now or at the message's `send_at` where that is still to come; so
+        does everything that becomes QUEUED here."""
         return self._repeat(_control.release, selection, actor)
 
     def cancel(self, selection: Selection, actor: str) -> int:
@@ -233,7 +234,7 @@ class Spool:
 
     def expire(self, now: int) -> int:
         """QUEUED, DEFERRED and UNKNOWN whose time is over become EXPIRED (with an attempt row and, where
-        due, a notice). Gives how many."""
+        due, a notice), but for UNKNOWN that waits for a person. Gives how many."""
         return self._repeat(_retention.expire, now)
 
     def charge_quota(self, charge: Charge) -> bool:
