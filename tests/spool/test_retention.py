@@ -41,6 +41,20 @@ def test_what_is_over_its_time_expires_and_says_so(place, spool, message, ended)
     assert place.consistent()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_an_unknown_end_that_waits_for_a_person_never_expires(place, notices, message, ended, again):
+    """And is told to nobody as a failure; one that is due again ends with its time."""
+    spool, now = notices.spool, now_us()
+    m = message(expires_at=now)
+    spool.accept(m)
+    (lease,) = spool.lease("up", 1)
+    spool.complete(ended(lease, State.UNKNOWN, due_at=now + DAY if again else None))
+    assert spool.expire(now) == again
+    assert spool.message(m.id).deliveries[0].state is (State.EXPIRED if again else State.UNKNOWN)
+    assert len(notices.views) == again
+    assert place.consistent()
+
+
 class Notices:
     """A builder that remembers what it was asked, and answers every message but its own."""
 

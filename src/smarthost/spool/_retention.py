@@ -44,11 +44,12 @@ def promote(tx: Transaction, now: int) -> int:
 
 
 def expire(tx: Transaction, now: int) -> int:
-    """See Spool.expire; one slice."""
+    """See Spool.expire; one slice. An unknown end without a time waits for a person, however long."""
     session = tx.session
     rows = session.gather(
         ("id", "message_id", "state"),
         "FROM delivery WHERE state IN (1, 5, 6) AND expires_at <= ?"
+        " AND NOT (state = 6 AND rank IS NULL AND due_at IS NULL)"
         f" ORDER BY expires_at LIMIT {SLICE} {session.SKIP}",
         (now,),
     )
