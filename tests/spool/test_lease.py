@@ -261,6 +261,28 @@ def test_mail_of_a_dead_engine_becomes_unknown_by_policy(place, message, ended, 
     assert place.consistent()
 
 
+def test_mail_that_outlives_five_engines_waits_twice_as_long_each_time_and_then_for_a_person(place, message):
+    spool = place.open()
+    engine = spool.register()
+    m = message()
+    spool.accept(m)
+    pauses = []
+    for _ in range(5):
+        assert len(spool.lease("up", 1)) == 1
+        dead(place, engine)
+        before = now_us()
+        assert spool.recover({}, 900) == 1
+        (delivery,) = spool.message(m.id).deliveries
+        spool.beat()
+        if delivery.due_at is not None:
+            pauses.append((delivery.due_at - before) // (60 * SECOND))
+            spool.promote(delivery.due_at)
+    assert pauses == [15, 30, 60, 120]
+    assert (delivery.state, delivery.due_at, delivery.unknown_ends) == (State.UNKNOWN, None, 5)
+    assert spool.lease("up", 1) == []
+    assert place.consistent()
+
+
 def test_a_beating_engine_keeps_its_leases(place, spool, message):
     engine = spool.register()
     spool.accept(message())

@@ -26,6 +26,7 @@ from smarthost.spool._types import (
     Priority,
     State,
 )
+from smarthost.spool._unknown import after_unknown
 from smarthost.spool._views import (
     AttemptView,
     DeliveryRow,
@@ -73,6 +74,7 @@ __all__ = [
     "Spool",
     "State",
     "accept_on",
+    "after_unknown",
     "id_before",
     "id_time",
     "new_id",

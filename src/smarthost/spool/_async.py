@@ -120,8 +120,9 @@ class AsyncSpool:
         self, unknown_policy: Mapping[str, str], retry_after_s: int = 900, *, default: str = "retry"
     ) -> int:
         """SENDING rows of dead incarnations become UNKNOWN with an attempt counted and written. By the
-        upstream's policy "retry" they are due after `retry_after_s`, by "hold" they wait for a person;
-        `default` is for upstreams not in the mapping. Gives how many."""
+        upstream's policy and how many unknown ends they had they are due again, after `retry_after_s` at
+        the earliest, or wait for a person (see `after_unknown`); `default` is for upstreams not in the
+        mapping. Gives how many."""
         return await self._call(lambda: self._spool.recover(unknown_policy, retry_after_s, default=default))
 
     async def promote(self, now: int) -> tuple[int, int | None]:

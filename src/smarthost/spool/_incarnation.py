@@ -11,6 +11,7 @@ from smarthost.faults import planted
 from smarthost.spool import _complete
 from smarthost.spool._tables import ATTEMPT
 from smarthost.spool._types import State
+from smarthost.spool._unknown import after_unknown
 
 if TYPE_CHECKING:
     from smarthost.spool._database import Session
@@ -76,23 +77,23 @@ def recover(tx: Transaction, policy: Mapping[str, str], retry_after_s: int, defa
         return 0
     session = tx.session
     rows = session.gather(
-        ("id", "message_id", "upstream", "single"),
+        ("id", "message_id", "upstream", "unknown_ends"),
         "FROM delivery WHERE state = 2 AND lease_engine NOT IN (SELECT id FROM incarnation"
         f" WHERE beat > {session.CLOCK} - {LEASE_S * 1_000_000}) LIMIT {SLICE} {session.SKIP}",
     )
     if not rows:
         return 0
     state = State.FAILED if _UNKNOWN_AS_FAILED else State.UNKNOWN
-    due = tx.now + retry_after_s * 1_000_000
-    holds = [row[0] for row in rows if policy.get(row[2], default) == "hold"]
-    retries = [row[0] for row in rows if policy.get(row[2], default) != "hold"]
-    for ids, due_at in ((retries, due), (holds, None)):
-        if ids:
-            session.run(
-                "UPDATE delivery SET state = ?, due_at = ?, attempts = attempts + 1,"
-                f" unknown_ends = unknown_ends + 1, updated_at = ? WHERE id {session.INTS}",
-                (int(state), None if _UNKNOWN_AS_FAILED else due_at, tx.now, session.pack(ids)),
-            )
+    dues: dict[int | None, list[int]] = {}
+    for row in rows:
+        due = after_unknown(tx.now, row[3] + 1, policy.get(row[2], default), retry_after_s)
+        dues.setdefault(None if _UNKNOWN_AS_FAILED else due, []).append(row[0])
+    for due_at, ids in dues.items():
+        session.run(
+            "UPDATE delivery SET state = ?, due_at = ?, attempts = attempts + 1,"
+            f" unknown_ends = unknown_ends + 1, updated_at = ? WHERE id {session.INTS}",
+            (int(state), due_at, tx.now, session.pack(ids)),
+        )
     tx.move(2, state, len(rows))
     session.insert(
         ATTEMPT,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from smarthost.engine.delivery import _schedule as s
 from smarthost.routing import UnknownPolicy
-from smarthost.spool import Priority
+from smarthost.spool import Priority, after_unknown
 
 chances = st.floats(0, 0.999999)
 NOW = 1_800_000_000 * s.SECOND
@@ -86,10 +86,11 @@ def test_a_wish_is_honoured_within_bounds() -> None:
 
 
 def test_an_unknown_end_is_retried_later_and_later_and_then_a_person_decides() -> None:
-    dues = [s.after_unknown(NOW, ends, UnknownPolicy.RETRY, 900) for ends in range(1, 8)]
+    dues = [after_unknown(NOW, ends, UnknownPolicy.RETRY, 900) for ends in range(1, 8)]
     minutes = [None if due is None else (due - NOW) / s.MINUTE for due in dues]
-    assert minutes == [15, 30, 60, 120, 240, None, None]
-    assert s.after_unknown(NOW, 1, UnknownPolicy.HOLD, 900) is None
+    assert minutes == [15, 30, 60, 120, None, None, None]
+    assert after_unknown(NOW, 1, UnknownPolicy.HOLD, 900) is None
+    assert after_unknown(NOW, 4, UnknownPolicy.RETRY, 7200) == NOW + 4 * s.HOUR
 
 
 def test_mail_that_outgrew_its_age_in_a_pause_is_told_from_old_mail() -> None:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from smarthost.engine.delivery._classify import Fault, about_recipient, classify, fingerprint, permanent
 from smarthost.engine.delivery._prepare import Job
-from smarthost.engine.delivery._schedule import after_unknown, next_try
+from smarthost.engine.delivery._schedule import next_try
 from smarthost.faults import planted
 from smarthost.routing import UnknownPolicy
 from smarthost.smtp import Result, Verdict
-from smarthost.spool import Door, LeasedDelivery, Outcome, State
+from smarthost.spool import Door, LeasedDelivery, Outcome, State, after_unknown
 
 SLOWER = frozenset({Fault.THROTTLE, Fault.QUOTA})
 RETRY_WHOLE_LIST = planted("retry-whole-list")

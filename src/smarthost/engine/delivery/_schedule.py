@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 
-from smarthost.routing import UnknownPolicy
 from smarthost.spool import Priority
 
 SECOND = 1_000_000
@@ -25,7 +24,6 @@ LONGEST = 4 * HOUR
 LIFETIME = 7 * DAY
 JITTER = 0.2
 EAGERNESS = 8  # a server's wish shortens the own pause at most by this factor
-UNKNOWN_ENDS = 5  # that many dots without an answer, then a person decides
 
 _ASKED = re.compile(
     r"(?:again|retry|retrying|wait|back|greylist\w{0,3}|grey-list\w{0,3}|delay\w{0,2}|available|after|timeout|for)"
@@ -63,17 +61,6 @@ def next_try(now: int, attempts: int, expires_at: int, text: str, chance: float)
     if asked is not None:
         pause = min(max(asked, pause // EAGERNESS), LONGEST)
     return min(now + pause, last)
-
-
-def after_unknown(now: int, unknown_ends: int, policy: UnknownPolicy, retry_after: int) -> int | None:
-    """When a delivery whose end is unknown is tried again; None: a person decides.
-
-    unknown_ends counts this one too. retry_after is `Directory.unknown_retry_after`, in seconds.
-    """
-    if policy is UnknownPolicy.HOLD or unknown_ends > UNKNOWN_ENDS:
-        return None
-    base = retry_after * SECOND
-    return now + min(base << (unknown_ends - 1), max(LONGEST, base))
 
 
 def max_age(priority: Priority) -> int:
