@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from campaign import disk, engines, kill, power, upstream
+from campaign import engines, kill, postgres, power, upstream
 from campaign.score import Score
 
 Hunt = Callable[[Path, int, str], list[Score]]
@@ -22,7 +22,9 @@ def _killed(*points: str) -> Hunt:
 
 HUNTS: dict[str, Hunt] = {
     "ack-before-commit": _killed("before-commit", "before-insert"),
-    "swallow-commit-error": lambda folder, seed, bug: disk.run(folder, seed, planted=bug, patience=10),
+    "swallow-commit-error": lambda folder, seed, bug: [
+        postgres.cut_in_commit(folder, seed, cuts=8, planted=bug, patience=10)
+    ],
     "synchronous-normal": lambda folder, seed, bug: power.run(folder, seed, planted=bug),
     "done-before-send": _killed("after-lease", "mid-body", "during-handshake"),
     "delete-leased-on-start": _killed("after-lease", "mid-body"),
@@ -47,7 +49,7 @@ def run(folder: Path, seed: int, *, long: bool = False, planted: str = "") -> li
         found = hunt(folder / bug, seed, bug)
         skipped = [score.skipped for score in found if score.skipped]
         reasons = [reason for score in found for reason in score.failures]
-        score = Score(f"planted: {bug}", "sqlite", cases=1)
+        score = Score(f"planted: {bug}", found[0].database, cases=1)
         if skipped:
             score.skipped = skipped[0]
         elif reasons:

@@ -47,7 +47,7 @@ def immediate_stop(folder: Path, seed: int, *, stops: int, planted: str = "") ->
     return score
 
 
-def cut_in_commit(folder: Path, seed: int, *, cuts: int, planted: str = "") -> Score:
+def cut_in_commit(folder: Path, seed: int, *, cuts: int, planted: str = "", patience: float = 90.0) -> Score:
     """The connection is lost after COMMIT was sent and before its answer came: was it committed or not?"""
     score = Score("connection cut in COMMIT", "postgresql", cases=cuts)
     with postgresql_server() as server, Witness(Manner(pause=0.002), seed=seed) as witness:
@@ -65,7 +65,7 @@ def cut_in_commit(folder: Path, seed: int, *, cuts: int, planted: str = "") -> S
                         time.sleep(0.2)
                         cutter.arm()
                         _wait_for_more(load, score, "a connection was cut in COMMIT")
-                score.verdict = finish(service, load, witness)
+                score.verdict = finish(service, load, witness, patience)
         score.cases = cutter.cuts
         if cutter.cuts < cuts // 2:
             score.faults.append(f"only {cutter.cuts} of {cuts} cuts found a COMMIT")
