@@ -48,6 +48,7 @@ def test_a_refused_login_pauses_the_route_and_a_changed_password_ends_it(tmp_pat
                 assert {row.attempts for row in world.spool.rows} == {1}
                 await world.until(lambda: "up" not in world.spool.stored_routes)
                 assert [one.kind for one in world.spool.events] == ["route.paused", "route.returned"]
+                assert {one.subject for one in world.spool.events} == {"up"}, "the id as it is stored"
                 alerts = world.log.events("alert")
                 assert [one["kind"] for one in alerts] == ["route-paused", "route-returned"]
 
@@ -209,7 +210,7 @@ def test_our_own_quota_stops_for_the_day_and_is_said_once(tmp_path: Any) -> None
             await asyncio.sleep(0.1)
             assert len(server.answered) == 7
             assert sorted(world.states()) == ["queued"] * 5 + ["sent"] * 7
-            assert [one.kind for one in world.spool.events] == ["upstream.quota"]
+            assert [(one.kind, one.subject) for one in world.spool.events] == [("upstream.quota", "up")]
 
     run(main())
 

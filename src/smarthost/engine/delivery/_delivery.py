@@ -391,12 +391,12 @@ class Delivery:
                 fault=str(lane.health.route.fault),
                 text=lane.health.route.reason,
             )
-            self.record(Event(now_us(), "route.paused", f"upstream:{id_}", text[:500], "error"))
+            self.record(Event(now_us(), "route.paused", id_, text[:500], "error"))
         elif announcement is Announcement.RETURNED:
             seconds = (now_us() - since) // 1_000_000
             self.log.warning("alert", kind="route-returned", upstream=name, seconds=seconds)
             text = f"{name} works again after {seconds} seconds"
-            self.record(Event(now_us(), "route.returned", f"upstream:{id_}", text, "info"))
+            self.record(Event(now_us(), "route.returned", id_, text, "info"))
         self._persisting[id_] = self._persisting.get(id_, 0) + 1
         self.spawn(self._persist(lane))
 

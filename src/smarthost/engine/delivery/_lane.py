@@ -399,7 +399,7 @@ class Lane:
         if granted < len(leases):
             self._quota_until = day + DAY
             text = f"{self.upstream.name}: today's quota of {self.upstream.quota} messages is used up"
-            self.delivery.record(Event(now, "upstream.quota", f"upstream:{id_}", text, "warning"))
+            self.delivery.record(Event(now, "upstream.quota", id_, text, "warning"))
             self.waiting = True
             for lease in leases[granted:]:
                 self._return(lease)
