@@ -9,6 +9,8 @@ from pathlib import Path
 
 from peers.service import Service
 from smarthost.cli import _main
+from smarthost.cli._exit import Exit
+from smarthost.engine import main as engine
 from smarthost.engine.log import Log
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -32,6 +34,14 @@ def test_every_command_and_option_is_documented() -> None:
             for option in action.option_strings:
                 shown = action.help != argparse.SUPPRESS and option.startswith("--")
                 assert not shown or option in ("--help", "--json") or option in text, f"{words} {option}"
+
+
+def test_every_exit_code_is_documented_and_the_unit_leaves_alone_what_cannot_start() -> None:
+    text = (DOCS / "reference" / "commands.md").read_text()
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
+    assert told == {*map(int, Exit), engine.EXIT_FAILED, engine.EXIT_CONFIG}
+    unit = re.search(r"RestartPreventExitStatus=(.*)", (DOCS / "how-to" / "systemd.md").read_text())
+    assert unit and {int(code) for code in unit[1].split()} == {Exit.USAGE, Exit.CONFIG, engine.EXIT_CONFIG}
 
 
 def test_the_fail2ban_filter_finds_exactly_the_refused_address() -> None:
