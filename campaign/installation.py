@@ -75,7 +75,7 @@ def installation(
             "SMARTHOST_FAULT_PLAN": str(plan),
             "SMARTHOST_PLANTED": planted,
             "SMARTHOST_TUNE": json.dumps(tune or {}),
-            "PYTHONPATH": str(FAULTS),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(FAULTS), os.environ.get("PYTHONPATH")))),
             **environ,
         },
     )
