@@ -15,8 +15,9 @@ from campaign.score import Score
 from peers.service import Service
 from peers.witness import Manner, Witness
 
-LEASE = 30
-SHORT = {"lease": 6, "fence": 4, "rhythm": {"beat": 1, "lost": 6, "recover": 1}}
+LEASE = 30.0
+SHORT_LEASE = 6.0
+SHORT = {"lease": int(SHORT_LEASE), "fence": 4, "rhythm": {"beat": 1, "lost": 6, "recover": 1}}
 
 
 def run(folder: Path, seed: int, *, long: bool = False, planted: str = "") -> list[Score]:
@@ -30,7 +31,7 @@ def run(folder: Path, seed: int, *, long: bool = False, planted: str = "") -> li
 def two(folder: Path, seed: int, *, stopped: bool, quick: bool, planted: str = "") -> Score:
     """Both take mail from one load each; the second one dies or is frozen, the first takes over its leases."""
     tune = SHORT if quick else {}
-    lease = SHORT["lease"] if quick else LEASE
+    lease = SHORT_LEASE if quick else LEASE
     score = Score(
         "two engines, one stopped past its lease" if stopped else "two engines, one killed", "postgresql"
     )

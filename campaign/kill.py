@@ -143,9 +143,9 @@ def finish(service: Service, load: Load, witness: Witness, patience: float = 90.
 
 
 def _wait_for_kills(plan: Path, kills: int) -> None:
-    """Until the plan is empty, or for 15 seconds without another kill."""
+    """Until the plan is empty, or for 30 seconds without another kill."""
     left, since = kills, time.monotonic()
-    while left and time.monotonic() - since < 15:
+    while left and time.monotonic() - since < 30:
         now = len(plan.read_text().split())
         if now != left:
             left, since = now, time.monotonic()

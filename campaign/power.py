@@ -134,8 +134,9 @@ def record(folder: Path, seed: int, *, messages: int, planted: str) -> tuple[dic
     """Run the engine under strace; the database's files before it and the steps of the trace."""
     with Witness(Manner(pause=0.002), seed=seed) as witness:
         # A store that is not safe keeps Smarthost from starting: a planted one has to be let through.
-        unsafe = {"SMARTHOST_ALLOW_UNSAFE_STORE": "1"} if planted else {}
-        service = installation(folder, witness.port, None, planted=planted, **unsafe)
+        service = installation(
+            folder, witness.port, None, planted=planted, SMARTHOST_ALLOW_UNSAFE_STORE="1" if planted else ""
+        )
         with service:
             admit_loopback(service)
         base = {
