@@ -158,6 +158,19 @@ def test_unknown_addresses_of_the_api_are_problems(people: SimpleNamespace) -> N
         assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+def test_a_method_that_an_address_does_not_take_is_a_problem(people: SimpleNamespace) -> None:
+    answer = people.one.delete("/messages")
+    assert (answer.status_code, answer.json()["slug"]) == (405, "method-not-allowed")
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert "POST" in answer.headers["Allow"] and "POST" in answer.json()["detail"]
+    assert "Allow" not in people.one.get("/messages").headers
+
+
+def test_the_type_of_a_problem_leads_to_its_line_on_the_page(people: SimpleNamespace) -> None:
+    page, _, anchor = people.one.get("/nothing").json()["type"].partition("#")
+    assert f'id="{anchor}"' in people.one.client.get(page).content.decode()
+
+
 def test_the_icon_is_found_where_browsers_look_and_kept(people: SimpleNamespace) -> None:
     from django.test import Client
 

@@ -179,8 +179,6 @@ def test_every_module_that_is_named_exists(page: Path) -> None:
 NOT_OVER_HTTP = {
     "no-recipients",
     "smtputf8-needed",
-    "error",
-    "refused",
 }  # other doors', and names of whole branches
 ROUTE = re.compile(r"@router\.(?:get|post|put|delete)\(\s*\"([^\"]+)\"")
 HTTP = ROOT / "docs/reference/http.md"
@@ -204,6 +202,16 @@ def test_every_route_of_the_api_is_documented_and_no_other() -> None:
     assert {route.partition("/backup")[0] for route in named_here} <= routes | {
         f"/messages/{{id}}/{name}" for name in actions
     }
+
+
+def test_the_page_of_errors_and_the_reference_have_the_same_slugs() -> None:
+    """The `type` of a problem leads to its slug on the page."""
+    from smarthost.control.api.docs import ERRORS
+
+    rows = re.findall(r"^\| (\d{3}(?:, \d{3})?) \| (`[^|]+) \|", HTTP.read_text(), re.MULTILINE)
+    assert [(status, re.findall(r"`([a-z-]+)`", slugs)) for status, slugs in rows] == [
+        (status, slugs.split()) for status, slugs, _ in ERRORS
+    ]
 
 
 def test_every_slug_of_an_error_is_documented() -> None:

@@ -8,6 +8,35 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+ERRORS: tuple[tuple[str, str, str], ...] = (
+    (
+        "400",
+        "json-invalid form-invalid body-short config-invalid error",
+        "the request cannot be read, or a value cannot be used",
+    ),
+    ("401", "credentials-invalid", "no credential, or a wrong one"),
+    ("403", "forbidden principal-disabled", "known, and may not"),
+    ("404", "not-found content-purged", "not there, or not yours"),
+    ("405", "method-not-allowed", "another method is meant here: the header Allow names it"),
+    ("409", "conflict idempotency-conflict", "the state does not allow it"),
+    ("411, 415", "length-required media-type", "no Content-Length; neither JSON nor a form"),
+    (
+        "413",
+        "message-too-large body-too-large",
+        "over a limit, of this installation or of the server that would carry it",
+    ),
+    (
+        "422",
+        "validation address-invalid header-invalid content-invalid mail-loop too-many-recipients",
+        "a field is wrong",
+    ),
+    ("422", "no-route sending-off needs-tls no-from refused", "policy refuses; the text says what to do"),
+    ("429", "too-many-guesses cap-reached", "later; Retry-After says when"),
+    ("500", "internal secret-unusable", "a fault on this side; nothing was accepted, and the log has more"),
+    ("503, 507", "store-unavailable store-full", "nothing was accepted; Retry-After says when to try again"),
+)
+"""Status, slugs and meaning of every problem: where the `type` of a problem leads."""
+
 
 def docs(request: HttpRequest) -> HttpResponse:
     """GET /api/docs"""
@@ -30,7 +59,13 @@ def docs(request: HttpRequest) -> HttpResponse:
         for name, entry in schema["components"]["schemas"].items()
         if name.endswith("In")
     ]
-    context = {"operations": operations, "schemas": schemas, "url": settings.PROCESS.public_url}
+    errors = [(status, slugs.split(), text) for status, slugs, text in ERRORS]
+    context = {
+        "operations": operations,
+        "schemas": schemas,
+        "url": settings.PROCESS.public_url,
+        "errors": errors,
+    }
     return render(request, "api/docs.html", context)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 import msgspec
@@ -79,6 +79,23 @@ def answer(request: HttpRequest, error: SmarthostError) -> HttpResponse:
     if isinstance(error, OverCap | StoreUnavailable | StoreFull):
         response["Retry-After"] = "60" if isinstance(error, OverCap) else "5"
     return response
+
+
+def explain_methods(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[..., HttpResponse]:
+    """Middleware: a method that an address of the API does not take is answered as the API answers."""
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if response.status_code != HTTPStatus.METHOD_NOT_ALLOWED or not request.path.startswith("/api/"):
+            return response
+        allowed = response.headers.get("Allow", "")
+        text = f"{request.method} is not allowed at this address" + (f"; {allowed} is" if allowed else "")
+        explained = answer(request, SmarthostError(text, http=405, slug="method-not-allowed"))
+        if allowed:
+            explained["Allow"] = allowed
+        return explained
+
+    return respond
 
 
 def from_pydantic(error: ValidationError) -> Invalid:
