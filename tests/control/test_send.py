@@ -144,7 +144,8 @@ def test_policy_refusals_name_the_recipient_and_the_reason(people: SimpleNamespa
     live(enabled=False)
     answer = people.one.post("/messages", mail(to=["a@example.org", "b@example.org"]))
     assert answer.status_code == 422
-    assert "switched off" in answer.json()["detail"]
+    assert answer.json()["detail"].count("switched off") == 1, "once, and not for each recipient"
+    assert fields_of(answer) == ["to.0", "to.1"]
     assert people.one.get("/messages").json()["rows"] == []
 
 
@@ -234,6 +235,23 @@ def test_no_value_becomes_a_header_line(people: SimpleNamespace, case: str, fiel
 def test_header_names_are_checked(people: SimpleNamespace, name: str) -> None:
     """HDR-07, HDR-08"""
     assert people.one.post("/messages", mail(headers={name: "v"})).status_code in (400, 422)
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (mail(subject="a\nb"), "subject"),
+        (mail(headers={"Received": "x"}), "headers.Received"),
+        (
+            mail(attachments=[{"filename": "a", "content": ""}, {"filename": "a\nb", "content": ""}]),
+            "attachments.1.filename",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_named_by_its_place_in_the_request(
+    people: SimpleNamespace, body: dict[str, Any], place: str
+) -> None:
+    assert fields_of(people.one.post("/messages", body)) == [place]
 
 
 # --- bodies: DOS-* ------------------------------------------------------------------------------------------

@@ -104,13 +104,13 @@ BREAKS = {
 def test_no_value_ends_its_line(value):
     name = Mailbox(value, BOB.address)
     for parts, field in (
-        ({"subject": value}, "Subject"),
-        ({"to": (name,)}, "To"),
-        ({"cc": (name,)}, "Cc"),
-        ({"reply_to": (name,)}, "Reply-To"),
-        ({"sender": Mailbox(value, ALICE.address)}, "From"),
-        ({"headers": {"X-A": value}}, "X-A"),
-        ({"headers": {"List-Unsubscribe": value}}, "List-Unsubscribe"),
+        ({"subject": value}, "subject"),
+        ({"to": (name,)}, "to"),
+        ({"cc": (name,)}, "cc"),
+        ({"reply_to": (name,)}, "reply_to"),
+        ({"sender": Mailbox(value, ALICE.address)}, "from"),
+        ({"headers": {"X-A": value}}, "headers.X-A"),
+        ({"headers": {"List-Unsubscribe": value}}, "headers.List-Unsubscribe"),
         ({"attachments": (Attachment(filename=value, data=b""),)}, "attachments[0].filename"),
     ):
         with pytest.raises(HeaderError) as caught:
@@ -158,8 +158,9 @@ def test_it_writes_no_name_that_is_none(name):
     ],
 )
 def test_it_writes_our_own_fields_itself(name):
-    with pytest.raises(HeaderError, match="written by Smarthost"):
+    with pytest.raises(HeaderError, match="written by Smarthost") as caught:
         written(headers={name: "x@evil.test"})
+    assert caught.value.field == f"headers.{name}"
 
 
 def test_a_header_is_given_once():

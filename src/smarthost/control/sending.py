@@ -8,6 +8,7 @@ that policy refuses, is named together.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable
 
 import msgspec
@@ -31,6 +32,7 @@ from smarthost.routing import Decision, Directory, Principal, Submission, admit,
 from smarthost.spool import Door, NewMessage, Priority, new_id, now_us
 from smarthost.spool.intake import FURTHEST_US, examine, fingerprint, prepare
 
+_INDEX = re.compile(r"\[(\d+)\]")
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -57,7 +59,7 @@ def compose(
         raw = fields.raw_content()
     else:
         fields.refuse_unsafe()
-        raw = build(fields.composition(), message_id=new_message_id(directory.hostname), date=date_text(now))
+        raw = fields.built(message_id=new_message_id(directory.hostname), date=date_text(now))
     content, facts = examine(raw, directory.limits)
     key = key or facts.idempotency_key or ""
     recipients = fields.recipients
@@ -148,6 +150,15 @@ class _Fields:
         if self.message.text is None and self.message.html is None and not self.message.attachments:
             raise Invalid([FieldError("text", "a message needs text, html or an attachment (or raw)")])
 
+    def built(self, *, message_id: str, date: str) -> bytes:
+        """The message of its parts. What cannot be written is named as everything in a request is."""
+        try:
+            return build(self.composition(), message_id=message_id, date=date)
+        except SmarthostError as error:
+            if error.field:
+                error.field = _INDEX.sub(r".\1", error.field)
+            raise
+
     def composition(self) -> Composition:
         message = self.message
         return Composition(
@@ -204,7 +215,7 @@ def _refuse(decision: Decision, places: dict[Address, str]) -> None:
         for entry in dict.fromkeys(refusals)
     ]
     first = to_error(refusals[0])
-    said = "; ".join(error.message for error in errors[:20])
+    said = "; ".join(list(dict.fromkeys(error.message for error in errors))[:20])
     raise Invalid(errors, public=said, slug=first.slug, http=first.http)
 
 

@@ -6,17 +6,18 @@
         multipart/related          where HTML has inline images
           text/html, images …
 
-Whoever calls names the field of a refusal, so refusals say which: `field` is the composition's own name for
-it ("subject", "headers.X-A", "attachments[1].filename"). Bcc is never written.
+Whoever calls knows the parts and not the header fields that they become, so the `field` of a refusal is the
+part's own place ("from", "subject", "headers.X-A", "attachments[1].filename"). Bcc is never written.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from smarthost.errors import ContentError, HeaderError
+from smarthost.errors import AddressError, ContentError, HeaderError
 from smarthost.mail._mailbox import Mailbox, parse_mailbox_list
 from smarthost.mail._mime import Head, Part, base64_lines, encoded_part, multipart, text_part
 from smarthost.mail._newlines import normalise_newlines
@@ -26,6 +27,7 @@ _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-
 _CONTENT_ID = re.compile(r"[A-Za-z0-9!#$&'*+/=?^_{|}~.-]{1,120}(?:@[A-Za-z0-9.-]{1,120})?")
 # Paths, tags, and the invisible characters that show "gnp.exe" as "exe.png".
 _UNSAFE_IN_NAME = re.compile(r"[/\\<>\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+_PLACES = {"From": "from", "Reply-To": "reply_to", "To": "to", "Cc": "cc", "Subject": "subject"}
 _RESERVED = frozenset(
     [
         "from",
@@ -82,41 +84,66 @@ def build(composition: Composition, *, message_id: str, date: str) -> bytes:
     Raises HeaderError or ContentError, whose `field` names what was wrong. RFC 5322, 2045-2047, 2183, 2231.
     """
     head = Head()
-    if composition.sender is not None:
-        head.mailboxes("From", (composition.sender,))
     for name, mailboxes in (
+        ("From", (composition.sender,) if composition.sender is not None else ()),
         ("Reply-To", composition.reply_to),
         ("To", composition.to),
         ("Cc", composition.cc),
     ):
         if mailboxes:
-            head.mailboxes(name, mailboxes)
+            with _place(_PLACES[name]):
+                head.mailboxes(name, mailboxes)
     if not composition.to and not composition.cc:
         head.token("To", "undisclosed-recipients:;")
-    head.text("Subject", composition.subject)
+    with _place("subject"):
+        head.text("Subject", composition.subject)
     head.token("Date", date)
     head.token("Message-ID", message_id)
     _further(head, composition.headers)
     head.token("MIME-Version", "1.0")
     body = _body(composition)
-    return head.checked() + body.fields + b"\r\n" + body.body
+    return _read_back(head) + body.fields + b"\r\n" + body.body
+
+
+@contextmanager
+def _place(place: str) -> Iterator[None]:
+    """Whatever is refused within stands at this place of the composition."""
+    try:
+        yield
+    except (AddressError, HeaderError) as error:
+        error.field = place
+        raise
+
+
+def _read_back(head: Head) -> bytes:
+    try:
+        return head.checked()
+    except HeaderError as error:
+        if error.field:
+            error.field = _PLACES.get(error.field, f"headers.{error.field}")
+        raise
 
 
 def _further(head: Head, headers: Mapping[str, str]) -> None:
-    seen = set()
+    seen: set[str] = set()
     for name, value in headers.items():
-        lower = check_name(name).lower()
-        if lower in _RESERVED or lower.startswith(_RESERVED_PREFIXES):
-            raise HeaderError(f"{name} is written by Smarthost and cannot be given as a header.", field=name)
-        if lower in seen:
-            raise HeaderError(f"{name} is given twice.", field=name)
-        seen.add(lower)
-        if lower in _ADDRESSES:
-            head.mailboxes(name, parse_mailbox_list(value))
-        elif lower in _TOKENS or lower.startswith("list-"):
-            head.token(name, value)
-        else:
-            head.text(name, value)
+        with _place(f"headers.{name}" if name.isprintable() else "headers"):
+            _one_further(head, name, value, seen)
+
+
+def _one_further(head: Head, name: str, value: str, seen: set[str]) -> None:
+    lower = check_name(name).lower()
+    if lower in _RESERVED or lower.startswith(_RESERVED_PREFIXES):
+        raise HeaderError(f"{name} is written by Smarthost and cannot be given as a header.")
+    if lower in seen:
+        raise HeaderError(f"{name} is given twice.")
+    seen.add(lower)
+    if lower in _ADDRESSES:
+        head.mailboxes(name, parse_mailbox_list(value))
+    elif lower in _TOKENS or lower.startswith("list-"):
+        head.token(name, value)
+    else:
+        head.text(name, value)
 
 
 def _body(composition: Composition) -> Part:
