@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from peers.service import Service
+from tests.cli.preloaded import Preloaded
 
 
 @pytest.fixture(scope="module")
@@ -21,5 +22,5 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[Service]:
-    with Service(folder / "data") as running:
+    with Preloaded(folder / "data") as running:
         yield running

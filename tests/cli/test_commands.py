@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -373,7 +374,7 @@ def test_errors_are_json_too_where_json_was_asked_for(service: Service) -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_error(service: Service) -> None:
-    program = service.command("--version").args[0]
+    program = Path(sys.executable).with_name("smarthost")
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {program} config show | head -c 1 >/dev/null"],
         env=service.environment(),

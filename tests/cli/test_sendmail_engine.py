@@ -116,7 +116,6 @@ def test_a_mapped_user_sends_as_its_application(service: Service) -> None:
 def test_what_is_left_while_the_engine_is_down_is_taken_in_once_it_is_back(folder: Path) -> None:
     place = folder / "down"
     with Service(place) as service:
-        service.command("mode", "capture")
         service.command("app", "add", "cron", "--uid", str(UID))
     done = sendmail(
         service, "-f", "www@example.org", "later@example.com", stdin=b"Subject: l\n\nhi\n", uid=UID
