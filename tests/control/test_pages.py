@@ -101,6 +101,42 @@ def test_what_became_of_the_mail_is_seen(browser: SimpleNamespace) -> None:
     assert browser.client.get("/?after=zz&state=zz").status_code == 200
 
 
+def test_a_paused_route_is_said_with_why_since_when_and_what_to_do(browser: SimpleNamespace) -> None:
+    from django.test import Client
+
+    from smarthost.control.accounts import services
+    from smarthost.control.spooling import spool
+    from smarthost.spool import Route, now_us
+
+    upstream, minute, now = live(), 60_000_000, now_us()
+    words = "auth: 535 5.7.8 <b>no</b>"
+    spool().set_route(
+        Route(upstream, now + 180 * minute + minute, "credentials", words, since=now - 12 * minute)
+    )
+    press(browser, browser.path)
+    page = browser.client.get("/").content.decode()
+    assert "main is paused." in page and "12 min ago" in page and "in 3 h" in page
+    assert "refuses the user name or the password" in page and "&lt;b&gt;no" in page
+    assert "smarthost upstream set --name main --username USER --password-stdin" in page
+    member = Client()
+    link = services.make_link(browser.people.member, actor="test").partition("8025")[2]
+    press(SimpleNamespace(client=member), link)
+    page = member.get("/").content.decode()
+    assert "main is paused." in page and "535" not in page, "the server's words are for who runs it"
+    live(enabled=False)
+    assert "is paused" not in browser.client.get("/").content.decode()
+    live(enabled=True)
+    spool().set_route(Route(upstream))
+    assert "is paused" not in browser.client.get("/").content.decode()
+
+
+def test_each_cause_of_a_pause_has_its_advice() -> None:
+    from smarthost.control.pages.routes import _ADVICE
+    from smarthost.engine.delivery._classify import Fault
+
+    assert set(_ADVICE) == set(Fault) - {Fault.MESSAGE}
+
+
 def test_the_servers_own_words_are_seen(browser: SimpleNamespace) -> None:
     from smarthost.control.spooling import spool
     from smarthost.spool import Outcome, State, now_us

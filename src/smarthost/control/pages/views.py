@@ -20,6 +20,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from smarthost.control.accounts.models import User
 from smarthost.control.accounts.services import consume_link, link_user
 from smarthost.control.directory.reading import current
+from smarthost.control.pages.routes import paused
 from smarthost.control.spooling import spool
 from smarthost.spool import Filter, Flag, State, id_time
 
@@ -65,12 +66,15 @@ def messages(request: HttpRequest) -> HttpResponse:
     mine = Filter(states=states, principal=None if user.sees_all else user.id)
     rows = spool().find(mine, cursor, PER_PAGE)
     counts = spool().counts() if user.sees_all else {}
+    directory = current().directory
     context = {
+        "paused": paused(directory, spool().routes(), when),
+        "explained": user.sees_all,
         "rows": [_row(row, row.state, row.created_at) for row in rows],
         "next": rows[-1].id if len(rows) == PER_PAGE else None,
         "counts": [(each, counts[each.word], KINDS[each]) for each in State if each.word in counts],
         "state": state,
-        "directory": current().directory,
+        "directory": directory,
         "url": settings.PROCESS.public_url,
         "smtp": settings.PROCESS.smtp,
         "filtered": bool(states or cursor),
