@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import trustme
 from peers.service import Service
 from smarthost.cli import _findings
 from smarthost.config import Listen, ProcessSettings, process_settings
-from smarthost.spool import Finding, drop
+from smarthost.spool import Finding, Route, drop, now_us, open_spool
 from smarthost.vault import load_or_create_key
 
 
@@ -138,7 +137,32 @@ def test_a_stopped_engine_a_stale_drop_and_a_refused_one_are_told(folder: Path) 
     assert "synchronous" not in done.stdout
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="another Unix user needs root: run the tests as root")
-def test_the_file_system_is_found_by_its_longest_mount_point(tmp_path: Path) -> None:
-    assert _findings._file_system(Path("/proc/self")) == "proc"
-    assert _findings._file_system(tmp_path) not in ("", "proc")
+def test_each_finding_is_said_once_and_what_is_well_needs_nothing(folder: Path) -> None:
+    place = Service(folder / "well")
+    place.folder.mkdir()
+    place.json("upstream", "list")
+    findings = place.json("doctor")["findings"]
+    names = [finding["name"] for finding in findings if finding["name"] != "port"]
+    assert len(names) == len(set(names)) and "file-system" in names
+    (journal,) = (finding for finding in findings if finding["name"] == "journal-mode")
+    assert (journal["severity"], journal["text"]) == ("ok", "journal_mode is wal")
+
+
+def test_servers_without_verification_or_with_a_login_in_clear_are_warned_of(folder: Path) -> None:
+    place = Service(folder / "servers")
+    place.folder.mkdir()
+    set_ = ("upstream", "set", "--host", "mx.example.com")
+    place.json(*set_, "--name", "good", "--encryption", "starttls")
+    place.json(*set_, "--name", "open", "--encryption", "tls", "--no-verify")
+    clear = ("--encryption", "none", "--username", "u", "--password-stdin")
+    made = place.json(*set_, "--name", "clear", *clear, stdin="secret")
+    with open_spool(f"sqlite:///{place.folder}/smarthost.db", place.folder, name="test") as store:
+        store.set_route(Route(made["id"], now_us() + 10**9, "credentials", "535 no", since=1))
+    findings = place.json("doctor")["findings"]
+    told = [(found["severity"], found["text"]) for found in findings if found["name"] == "server"]
+    assert [severity for severity, _ in told] == ["warning", "ok", "warning"]
+    assert "user name, password and mail go in clear" in told[0][1] and "--name clear" in told[0][1]
+    assert "anyone on the way" in told[2][1] and "--verify" in told[2][1]
+    assert [found["text"] for found in findings if found["name"] == "route"] == [
+        "the server clear is paused: 535 no"
+    ]

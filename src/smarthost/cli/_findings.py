@@ -9,19 +9,17 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
-from smarthost.config import Listen, ProcessSettings
+from smarthost.config import Listen, ProcessSettings, server_warning
 from smarthost.errors import SmarthostError
+from smarthost.routing import Encryption, decode_directory
 from smarthost.spool import Filter, Finding, Spool, drop, now_us, open_spool
 
 _EXPIRES_SOON_DAYS = 14
 _STALE_DROP_S = 120
 _WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
 """A clock before this is wrong: the program is younger."""
-
-_NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "afs", "ceph", "fuse.glusterfs"}
-)
 
 
 def examine(settings: ProcessSettings) -> list[Finding]:
@@ -31,6 +29,7 @@ def examine(settings: ProcessSettings) -> list[Finding]:
         with open_spool(settings.database_url, settings.data, name="doctor") as store:
             findings += store.durability()
             findings += _clock(store)
+            findings += _servers(store)
             findings += _engine(settings, store)
     except SmarthostError as error:
         findings.append(_error("database", f"{error.public}. If this is a new installation: smarthost run"))
@@ -69,14 +68,6 @@ def _folder(settings: ProcessSettings) -> Iterator[Finding]:
         )
     else:
         yield _ok("data-folder", f"{data}, mode {mode:o}")
-    kind = _file_system(data)
-    if kind in _NETWORK_FILE_SYSTEMS and settings.database_url.startswith("sqlite:"):
-        yield _error(
-            "file-system",
-            f"{data} is on {kind}: SQLite's locks and syncs do not hold there. Use a local disk.",
-        )
-    elif kind:
-        yield _ok("file-system", kind)
     inodes = os.statvfs(data)
     if inodes.f_files and inodes.f_favail < 1000:
         yield _error("inodes", f"{inodes.f_favail} free inodes under {data}: remove files there")
@@ -95,23 +86,6 @@ def _private(settings: ProcessSettings) -> Iterator[Finding]:
             continue
         if mode & 0o077:
             yield _error("database-mode", f"{name} can be read by others (mode {mode:o}): chmod 600 {name}")
-
-
-def _file_system(path: Path) -> str:
-    """Type of the file system that holds `path`, "" where the system does not tell."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        wanted = str(path.resolve())
-    except OSError:
-        return ""
-    best, kind = "", ""
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        mount = left.split(" ")[4].encode().decode("unicode_escape")
-        inside = wanted == mount or wanted.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= len(best):
-            best, kind = mount, right.split(" ")[0]
-    return kind
 
 
 def _key_file(settings: ProcessSettings) -> Iterator[Finding]:
@@ -244,9 +218,28 @@ def _engine(settings: ProcessSettings, store: Spool) -> Iterator[Finding]:
         )
     yield from _ports(settings, engine_runs=bool(alive))
     yield from _dropped(settings, bool(alive))
-    for upstream, route in store.routes().items():
-        if route.paused_until:
-            yield _warning("route", f"the server {upstream} is paused: {route.text or route.reason}")
+
+
+def _servers(store: Spool) -> Iterator[Finding]:
+    """What mail goes by, as the engine has it, whoever set it."""
+    body = store.directory()
+    if body is None:
+        return
+    routes = store.routes()
+    for row in sorted(decode_directory(body).upstreams.values(), key=lambda row: row.name):
+        if not row.enabled:
+            yield _ok("server", f"{row.name} is switched off")
+            continue
+        text = server_warning(row.name, row.encryption, row.username, row.verify, row.pin)
+        if text:
+            wanted = "--encryption starttls" if row.encryption is Encryption.NONE else "--verify"
+            yield _warning("server", f"{text}: smarthost upstream set --name {quote(row.name)} {wanted}")
+        else:
+            how = "verified" if row.verify else "held to one certificate"
+            yield _ok("server", f"{row.name}, {row.host}:{row.port}, {row.encryption}, {how}")
+        route = routes.get(row.id)
+        if route is not None and route.paused_until is not None:
+            yield _warning("route", f"the server {row.name} is paused: {route.text or route.reason}")
 
 
 def _ports(settings: ProcessSettings, *, engine_runs: bool) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from smarthost.config._resolve import (
     merge,
     resolve,
     server_problems,
+    server_warning,
     stored_layer,
     warnings,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "process_settings",
     "resolve",
     "server_problems",
+    "server_warning",
     "stored_layer",
     "warnings",
 ]

@@ -144,16 +144,20 @@ def warnings(settings: Settings) -> tuple[str, ...]:
         )
     for row in settings.upstreams:
         full = row.full()
-        if full["encryption"] == "none":
-            what = "user name, password and mail go" if full["username"] else "mail goes"
-            found.append(
-                f"The server {row.name} is set up without encryption: {what} in clear ({row.origin})."
-            )
-        elif not full["verify"]:
-            found.append(
-                f"The server {row.name} is not verified: anyone on the way can pose as it ({row.origin})."
-            )
+        text = server_warning(row.name, full["encryption"], full["username"], full["verify"], full["pin"])
+        if text:
+            found.append(f"{text} ({row.origin}).")
     return tuple(found)
+
+
+def server_warning(name: str, encryption: str, username: str, verify: bool, pin: str) -> str:
+    """What should be known of a server that works: a sentence without its full stop, or ""."""
+    if encryption == "none":
+        what = "user name, password and mail go" if username else "mail goes"
+        return f"The server {name} is set up without encryption: {what} in clear"
+    if not verify and not pin:
+        return f"The server {name} is not verified: anyone on the way can pose as it"
+    return ""
 
 
 def one_default(upstreams: tuple[UpstreamSource, ...]) -> tuple[UpstreamSource, ...]:

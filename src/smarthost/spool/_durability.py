@@ -136,7 +136,9 @@ def _sqlite(session: Session) -> list[Finding]:
     mode = str(session.one("PRAGMA journal_mode")).lower()
     level = int(session.one("PRAGMA synchronous"))
     found.append(
-        Finding("journal-mode", "ok" if mode == "wal" else "error", f"journal_mode is {mode}, must be wal")
+        Finding("journal-mode", "ok", "journal_mode is wal")
+        if mode == "wal"
+        else Finding("journal-mode", "error", f"journal_mode is {mode}, must be wal")
     )
     found.append(
         Finding("synchronous", "ok", "synchronous is FULL")
