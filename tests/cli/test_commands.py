@@ -6,12 +6,15 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from peers.service import Service
+from smarthost.cli import queue
+from smarthost.spool import Door, Filter, open_spool
 
 PASSWORD = "s3cret-of-the-server"
 
@@ -273,6 +276,20 @@ def test_queue_list_has_the_contracts_shape(service: Service, first: dict[str, A
     assert page["rows"][0]["delivery"] > following["rows"][0]["delivery"]
     assert service.json("queue", "list", "--state", "sent")["rows"] == []
     assert service.json("queue", "list", "--recipient", "l2@example.com")["rows"][0]["subject"] == "listed"
+
+
+def test_queue_list_tells_the_null_sender_from_none_given(folder: Path) -> None:
+    place = Service(folder / "senders")
+    place.folder.mkdir()
+    place.json("app", "add", "shop")
+    id_ = place.json("send", "--to", "a@example.com", "--as", "shop", "--text", "x")["id"]
+    assert "(server's From)" in place.command("queue", "list").stdout
+    assert re.search(r"Sender +\(server's From\)", place.command("queue", "show", id_).stdout)
+    with open_spool(f"sqlite:///{place.folder}/smarthost.db", place.folder, name="test") as store:
+        row = store.find(Filter(), limit=1)[0]
+    bounce = replace(row, door=Door.SMTP, sender="", header_from="daemon@example.com")
+    assert queue._sender(bounce) == "<>"
+    assert queue._sender(replace(bounce, door=Door.HTTP)) == "daemon@example.com"
 
 
 def test_queue_actions_change_what_they_may_and_say_how_many(service: Service, first: dict[str, Any]) -> None:

@@ -93,7 +93,7 @@ def _list(args: argparse.Namespace, out: Output) -> int:
             row.message_id,
             row.state.word,
             relative(row.created_at, now),
-            shorten(row.sender or "<>", 32),
+            shorten(_sender(row), 32),
             shorten(row.recipient, 32),
             shorten(row.subject, 32),
             _what(row, now),
@@ -105,6 +105,15 @@ def _list(args: argparse.Namespace, out: Output) -> int:
     data = {"counts": counts, "rows": rows, "next": found[-1].id if len(found) == args.limit else None}
     out.result(data, f"{', '.join(numbers) or 'No mail yet'}.\n\n{lines}")
     return Exit.OK
+
+
+def _sender(mail: DeliveryRow | MessageView) -> str:
+    """Who sends. Only where SMTP is spoken an empty one is the null sender; elsewhere none was given."""
+    from smarthost.routing import NULL_SENDER_DOORS
+
+    if mail.sender:
+        return mail.sender
+    return "<>" if mail.door.value in NULL_SENDER_DOORS else mail.header_from or "(server's From)"
 
 
 def _what(row: DeliveryRow, now: int) -> str:
@@ -211,7 +220,7 @@ def _message_text(message: MessageView, names: dict[str, str], now: int) -> str:
                 "Accepted",
                 f"{relative(message.created_at, now)} from {message.principal_name} by {message.door.value}",
             ),
-            ("Sender", message.sender or "<>"),
+            ("Sender", _sender(message)),
             ("From", message.header_from),
             ("Subject", message.subject),
             ("Size", f"{message.size} bytes" + ("" if message.has_content else " (content no longer kept)")),

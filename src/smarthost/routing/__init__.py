@@ -1,6 +1,6 @@
 """Who may send what through which server: the directory, and `admit`, the one decision."""
 
-from smarthost.routing._admit import admit, check_message
+from smarthost.routing._admit import NULL_SENDER_DOORS, admit, check_message
 from smarthost.routing._codec import (
     decode_directory,
     decode_edits,
@@ -31,6 +31,7 @@ from smarthost.routing._types import (
 )
 
 __all__ = [
+    "NULL_SENDER_DOORS",
     "Admitted",
     "Decision",
     "Directory",
