@@ -11,6 +11,7 @@ import shutil
 import smtplib
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -23,7 +24,10 @@ NODE = Path(__file__).parent / "node"
 
 
 def test_it_prints_where_to_look(service: Service) -> None:
-    printed = service.log.read_text()
+    deadline = time.monotonic() + 20
+    while "Smarthost is ready" not in (printed := service.log.read_text()):
+        assert time.monotonic() < deadline, printed
+        time.sleep(0.02)
     assert f"http://127.0.0.1:{service.http}" in printed
     assert f"127.0.0.1:{service.smtp}" in printed
     assert "capture" in printed.lower()
