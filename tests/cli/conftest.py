@@ -24,3 +24,17 @@ def folder() -> Iterator[Path]:
 def service(folder: Path) -> Iterator[Service]:
     with Preloaded(folder / "data") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def django_alone() -> Iterator[None]:
+    """Django as a project of others has it, for as long as a module runs: in the same process others set up
+    the control plane."""
+    from django.conf import empty, settings
+
+    if settings.configured:
+        yield
+        return
+    settings.configure(USE_I18N=False)
+    yield
+    settings._wrapped = empty

@@ -12,14 +12,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "clients" / "python" / "src"))
 
-from django.conf import settings
-
-if not settings.configured:
-    settings.configure(USE_I18N=False)
-
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from smarthost_client import SmarthostError, UnsupportedFeatureError
 from smarthost_client.django import EmailBackend, convert
+
+pytestmark = pytest.mark.usefixtures("django_alone")
 
 
 def test_it_maps_everything_that_django_knows() -> None:

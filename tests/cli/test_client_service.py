@@ -9,11 +9,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "clients" / "python" / "src"))
 
-from django.conf import settings
-
-if not settings.configured:
-    settings.configure(USE_I18N=False)
-
 from django.core.mail import EmailMessage
 from smarthost_client import (
     Client,
@@ -27,6 +22,8 @@ from smarthost_client import (
 from smarthost_client.django import EmailBackend
 
 from peers.service import Service
+
+pytestmark = pytest.mark.usefixtures("django_alone")
 
 
 @pytest.fixture(scope="module")
