@@ -273,6 +273,7 @@ class Lane:
                 self._spread()
             elif not any(not session.over and not session.ready for session in self.sessions):
                 self._give_back_buffer()
+                self.waiting = True
 
     def turn(self) -> None:
         """Do what can be done now."""
