@@ -8,12 +8,13 @@ acceptance is answered: what a killed sender never learnt was still accepted.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
 import json
 import os
 import random
 import re
-import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -201,11 +202,10 @@ class Witness:
 
     def __enter__(self) -> Witness:
         words = [self.port, self._file, self._seed, json.dumps(asdict(self._manner))]
-        self.pid = os.spawnv(
-            os.P_NOWAIT,
-            sys.executable,
-            [sys.executable, "-m", "peers.witness", *(str(word) for word in words)],
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "peers.witness", *(str(word) for word in words)]
         )
+        self.pid = self._process.pid
         wait_for_port(self.port)
         return self
 
@@ -217,10 +217,8 @@ class Witness:
 
     def stop(self) -> None:
         """Be gone: nobody listens any more. Its notes stay."""
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            self.pid = 0
+        self._process.kill()
+        self._process.wait()
 
     def notes(self) -> list[Note]:
         """Every accepted recipient, in order."""
@@ -253,5 +251,6 @@ async def _serve(port: int, file: str, manner: Manner, chance: random.Random) ->
 if __name__ == "__main__":
     import uvloop
 
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: never outlive a campaign that was ended
     _port, _name, _seed, _manner = sys.argv[1:]
     uvloop.run(_serve(int(_port), _name, Manner(**json.loads(_manner)), random.Random(int(_seed))))
