@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from typing import Any
 
 from smarthost.config import ProcessSettings
@@ -36,12 +39,20 @@ def welcome(settings: ProcessSettings, found: dict[str, str]) -> tuple[dict[str,
     return data, "\n".join(lines)
 
 
+def _command() -> str:
+    """What to type for this program: its name where the shell finds it, else its path from here."""
+    if shutil.which("smarthost"):
+        return "smarthost"
+    path = os.path.relpath(sys.argv[0])
+    return path if not path.startswith("..") else os.path.realpath(sys.argv[0])
+
+
 def _mode_lines(mode: str) -> list[str]:
     if mode == "live":
-        return ["Mail is sent. The servers: smarthost upstream list"]
+        return [f"Mail is sent. The servers: {_command()} upstream list"]
     return [
         "Capture mode: mail is kept and shown, nothing leaves this machine until a server is set.",
-        "  To send for real:  smarthost upstream set --host smtp.example.com --encryption starttls \\",
+        f"  To send for real:  {_command()} upstream set --host smtp.example.com --encryption starttls \\",
         "                       --username me@example.com --from me@example.com",
     ]
 
@@ -55,5 +66,5 @@ def _try_lines(settings: ProcessSettings) -> list[str]:
             "    -F '=Hello;type=text/plain' -H 'Subject: First mail' -H 'From: me@example.com'",
             f"  swaks --server {host} --port {port} --from me@example.com --to you@example.org",
         ]
-    lines.append("  smarthost queue list")
+    lines.append(f"  {_command()} queue list")
     return lines
