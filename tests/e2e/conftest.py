@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
+from bench.installation import postgresql
 from peers.service import Service
 
 
@@ -23,22 +24,18 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str | None]:
-    """The embedded SQLite, or a real PostgreSQL where SMARTHOST_TEST_DATABASE=postgresql asks for it."""
-    if os.environ.get("SMARTHOST_TEST_DATABASE") != "postgresql":
-        yield None
-        return
-    from bench.installation import postgresql
-
-    with postgresql() as url:
-        yield url
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str:
+    """Both databases, always."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def service(folder: Path, database_url: str | None) -> Iterator[Service]:
-    with Service(folder / "data", database_url) as running:
-        yield running
+def service(folder: Path, database: str) -> Iterator[Service]:
+    """A running Smarthost on the embedded SQLite, then one on a real PostgreSQL."""
+    with ExitStack() as stack:
+        url = stack.enter_context(postgresql()) if database == "postgresql" else None
+        yield stack.enter_context(Service(folder / database, url))
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def send(service: Service, recipient: str) -> None:
 @pytest.mark.parametrize("mechanism", ["auto", "plain", "login", "cram-md5", "scram-sha-256"])
 @pytest.mark.parametrize("encryption", ["none", "starttls", "tls"])
 def test_it_delivers_through_postfix(
-    service: Service, folder: Path, peer: Postfix, encryption: str, mechanism: str
+    service: Service, database: str, folder: Path, peer: Postfix, encryption: str, mechanism: str
 ) -> None:
     port = peer.smtps_port if encryption == "tls" else peer.port
     words = ["--host", "localhost", "--port", str(port), "--encryption", encryption, "--auth", mechanism]
@@ -54,7 +54,7 @@ def test_it_delivers_through_postfix(
     service.command("upstream", "set", *words, stdin=PASSWORD + "\n")
     if not service.json("app", "list"):
         service.command("app", "add", "local", "--network", "127.0.0.1/32")
-    recipient = f"{encryption}-{mechanism}@example.com"
+    recipient = f"{database}-{encryption}-{mechanism}@example.com"
     send(service, recipient)
     row = wait_for_state(service, recipient, "sent")
     delivered = [mail for mail in peer.delivered() if f"X-Original-To: {recipient}".encode() in mail]
